@@ -1,0 +1,62 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// LORASC_SHIP=1 is set by `make lib`: the dynamic library then carries Swift's
+// standard library, a SONAME and nothing exported but lorasc_*. Tests and Swift
+// hosts build without it.
+let ship = Context.environment["LORASC_SHIP"] == "1"
+
+let shipLinkerSettings: [LinkerSetting] = ship
+  ? [
+    .unsafeFlags([
+      "-static-stdlib", "-use-ld=lld",
+      "-Xlinker", "-soname=liblorasc.so.1",
+      "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/LorascABI/exports.map",
+      "-Xlinker", "-z", "-Xlinker", "defs",
+      "-Xlinker", "-z", "-Xlinker", "nodelete",
+      "-Xlinker", "-s",
+    ])
+  ] : []
+
+/// One folder of kernel sources, compiled once a CPU level (see Sources/Kernels/README.md).
+func kernels(_ name: String, cpu: [String]) -> Target {
+  .target(
+    name: name, dependencies: ["CSupport"], exclude: ["README.md"],
+    swiftSettings: [.unsafeFlags(["-Xcc", "-fno-math-errno"] + cpu, .when(configuration: .release))])
+}
+
+#if arch(x86_64)
+  let avx2 = ["-Xcc", "-mavx2", "-target-cpu", "haswell", "-D", "LORASC_FMA"]
+  let avx512 = [
+    "-target-cpu", "skylake-avx512", "-Xcc", "-mprefer-vector-width=512", "-D", "LORASC_FMA",
+  ]
+#else
+  let avx2: [String] = []
+  let avx512: [String] = []
+#endif
+
+let package = Package(
+  name: "lorasc",
+  products: [
+    .library(name: "Lorasc", targets: ["Lorasc"]),
+    .library(name: "lorasc", type: .dynamic, targets: ["LorascABI"]),
+  ],
+  targets: [
+    .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    .systemLibrary(name: "CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
+    .systemLibrary(name: "CLorasc", path: "include"),
+    .target(name: "CSupport"),
+    kernels("Kernels", cpu: []),
+    kernels("KernelsAVX2", cpu: avx2),
+    kernels("KernelsAVX512", cpu: avx512),
+    .target(
+      name: "Lorasc",
+      dependencies: ["COpenBLAS", "CSupport", "Kernels", "KernelsAVX2", "KernelsAVX512"]),
+    .target(
+      name: "LorascABI", dependencies: ["Lorasc", "CLorasc", "CFFI", "CSupport"],
+      exclude: ["exports.map"], linkerSettings: shipLinkerSettings),
+    .testTarget(name: "KernelTests", dependencies: ["Lorasc", "CSupport", "Kernels", "KernelsAVX2", "KernelsAVX512"]),
+    .testTarget(name: "LorascTests", dependencies: ["Lorasc", "CLorasc", "CSupport"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,115 @@
+/* The table of elementwise kernels. Each CPU level (baseline, AVX2, AVX-512)
+   compiles the same Swift sources and fills one table with C function pointers,
+   so that no Swift type or generic crosses from a level's object files.
+
+   Conventions: matrices are row-major float32; `ld` is the distance of two rows
+   in elements (>= columns); counts are >= 0 and pointers may be NULL only where
+   said. Input and output may be the same pointer, never overlap otherwise.
+   No kernel allocates, locks or uses threads: the caller splits the rows. */
+#ifndef LORASC_CSUPPORT_KERNELS_H
+#define LORASC_CSUPPORT_KERNELS_H
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum lorasc_activation {
+  LORASC_ACTIVATION_GELU = 0,      /* x Phi(x), exact erf form            */
+  LORASC_ACTIVATION_GELU_TANH = 1, /* tanh form ("gelu_new", "gelu_pytorch_tanh") */
+  LORASC_ACTIVATION_RELU = 2,
+  LORASC_ACTIVATION_SILU = 3,
+  LORASC_ACTIVATION_TANH = 4
+} lorasc_activation;
+
+/* Philox4x32-10. Element i of a stream takes word (i & 3) of the block with
+   counter (i >> 2, stream) under `key`: any range can be made on its own. */
+typedef struct lorasc_random_stream {
+  uint64_t key;
+  uint64_t stream;
+} lorasc_random_stream;
+
+typedef struct lorasc_kernels {
+  const char *name; /* "baseline", "avx2", "avx512" */
+
+  /* y[r,c] = bias[c]; bias NULL: zero. */
+  void (*broadcast_rows)(const float *bias, float *y, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld);
+  /* out[c] += sum over r of x[r,c], rows in order. */
+  void (*column_sums)(const float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float *out);
+
+  void (*activation_forward)(int32_t kind, const float *x, float *y, ptrdiff_t n);
+  /* dx = dy * f'(x). */
+  void (*activation_backward)(int32_t kind, const float *x, const float *dy, float *dx, ptrdiff_t n);
+
+  /* sum = x + residual (residual NULL: sum = x); y = LayerNorm(sum) * gamma + beta.
+     `sum` may equal x. mean, rstd: one per row, both NULL for inference. */
+  void (*layer_norm_forward)(const float *x, const float *residual, const float *gamma,
+                             const float *beta, float eps, float *sum, float *y, float *mean,
+                             float *rstd, ptrdiff_t rows, ptrdiff_t cols);
+  /* dx from dy, the saved sum, mean, rstd. dgamma, dbeta (cols) are added to; both may be NULL. */
+  void (*layer_norm_backward)(const float *dy, const float *sum, const float *gamma,
+                              const float *mean, const float *rstd, float *dx, float *dgamma,
+                              float *dbeta, ptrdiff_t rows, ptrdiff_t cols);
+
+  /* x[r,:] = softmax(scale * x[r,:]); lse[r] = log sum exp(scale * x[r,:]) (lse may be NULL). */
+  void (*softmax_forward)(float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float scale,
+                          float *lse);
+  /* x[r,c] = exp(scale * x[r,c] - lse[r * lse_stride]): the same probabilities again. */
+  void (*softmax_again)(float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float scale,
+                        const float *lse, ptrdiff_t lse_stride);
+  /* dp[r,c] = scale * p[r,c] * (dp[r,c] - delta[r * delta_stride]). */
+  void (*softmax_backward)(const float *p, float *dp, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld,
+                           float scale, const float *delta, ptrdiff_t delta_stride);
+
+  void (*fill)(float value, float *y, ptrdiff_t n);
+  /* y = alpha x + beta y; beta = 0 never reads y. */
+  void (*axpby)(float alpha, const float *x, float beta, float *y, ptrdiff_t n);
+  /* sum x*y in float32 lanes, for rows of activations. */
+  float (*dot)(const float *x, const float *y, ptrdiff_t n);
+  /* Sums in float64. Element i goes to lane i mod 16 and lanes are added in
+     order, so every CPU level gives the same bits. */
+  double (*sum)(const float *x, ptrdiff_t n);
+  double (*sum_squared_deviations)(const float *x, double center, ptrdiff_t n);
+  /* Largest |x|, +Inf if any element is NaN or infinite; 0 for n = 0. */
+  float (*max_abs)(const float *x, ptrdiff_t n);
+
+  /* PyTorch's AdamW: g = grad_scale * grad; p *= 1 - lr * weight_decay;
+     m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
+     p -= (lr / correction1) * m / (sqrt(v) / sqrt_correction2 + eps). */
+  void (*adamw)(float *p, const float *grad, float *m, float *v, ptrdiff_t n, float grad_scale,
+                float lr, float beta1, float beta2, float eps, float weight_decay,
+                float correction1, float sqrt_correction2);
+  /* PyTorch's SGD: g = grad_scale * grad + weight_decay * p;
+     buf = first ? g : momentum * buf + g; p -= lr * buf. buf NULL: no momentum. */
+  void (*sgd)(float *p, const float *grad, float *buf, ptrdiff_t n, float grad_scale, float lr,
+              float momentum, float weight_decay, int32_t first);
+
+  /* out[i] = base[i] + (u_i - 0.5) * width, u_i in [0,1) with 24 bits, element
+     first + i of the stream; base NULL: 0. */
+  void (*add_uniform)(const float *base, float *out, ptrdiff_t n, lorasc_random_stream stream,
+                      uint64_t first, float width);
+  /* out[i] = base[i] + deviation * z_i, z standard normal (Box-Muller over word
+     pairs (0,1) and (2,3) of the element's block); base NULL: 0. Same bits at
+     every CPU level: no fused multiply-add anywhere in it. */
+  void (*add_normal)(const float *base, float *out, ptrdiff_t n, lorasc_random_stream stream,
+                     uint64_t first, float deviation);
+  /* y[i] = x[i] * (word(first + i) >= p * 2^32 ? 1 / (1 - p) : 0). */
+  void (*dropout)(const float *x, float *y, ptrdiff_t n, lorasc_random_stream stream,
+                  uint64_t first, float p);
+
+  void (*bf16_to_f32)(const uint16_t *x, float *y, ptrdiff_t n);
+  void (*f16_to_f32)(const uint16_t *x, float *y, ptrdiff_t n);
+  /* Round to nearest even; NaN stays NaN; overflow to infinity. */
+  void (*f32_to_bf16)(const float *x, uint16_t *y, ptrdiff_t n);
+  void (*f32_to_f16)(const float *x, uint16_t *y, ptrdiff_t n);
+} lorasc_kernels;
+
+/* 0 baseline, 1 AVX2 + FMA + F16C, 2 AVX-512 (F, BW, DQ, VL): the best this CPU runs. */
+static inline int32_t lorasc_cpu_level(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    return 2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+#endif
+  return 0;
+}
+#endif

@@ -1,0 +1,209 @@
+/// One row of the table of options, which feeds parsing, `lorasc_option_describe`,
+/// Python's help and the documentation.
+public struct OptionDescription: Sendable {
+  public enum Kind: String, Sendable { case integer, number, boolean, choice, text, list }
+  public enum Scope: String, Sendable { case model, adapter, trainer }
+
+  public let key: String
+  public let kind: Kind
+  public let defaultValue: String
+  public let minimum: Double?
+  public let maximum: Double?
+  /// The words of a choice, or words that may stand for a number.
+  public let choices: [String]
+  public let scope: Scope
+  public let help: String
+
+  init(
+    _ key: String, _ kind: Kind, _ defaultValue: String, min: Double? = nil, max: Double? = nil,
+    choices: [String] = [], _ scope: Scope, _ help: String
+  ) {
+    self.key = key
+    self.kind = kind
+    self.defaultValue = defaultValue
+    self.minimum = min
+    self.maximum = max
+    self.choices = choices
+    self.scope = scope
+    self.help = help
+  }
+}
+
+/// Every option of the library, in the order in which they are shown.
+public enum OptionTable {
+  public static let all: [OptionDescription] = general + adapter + loop + optimizer + cascade
+
+  static let byKey: [String: OptionDescription] = Dictionary(
+    uniqueKeysWithValues: all.map { ($0.key, $0) })
+
+  private static let general: [OptionDescription] = [
+    .init(
+      "threads", .integer, "0", min: 0, max: 1024, .model,
+      "Threads of a trainer, and of predictions; 0: as many as the process may run on. "
+        + "The results do not depend on it."),
+    .init(
+      "kernels", .choice, "auto", choices: ["auto", "baseline", "avx2", "avx512"], .model,
+      "The level of the elementwise kernels; auto: the best that this CPU runs."),
+  ]
+
+  private static let adapter: [OptionDescription] = [
+    .init(
+      "method", .choice, "lorasc", choices: ["lora", "cola", "lorasc"], .adapter,
+      "A preset. lora: one cascade, slow_rate 1, no noise. cola: cascades with slow_rate 1, no "
+        + "noise. lorasc: cascades with slow_rate and noise. Options set by hand win over it."),
+    .init("r", .integer, "8", min: 1, max: 65536, .adapter, "Rank of the adapters."),
+    .init(
+      "lora_alpha", .number, "16", min: 0, .adapter,
+      "Numerator of the scale s = lora_alpha / r; greater than 0."),
+    .init(
+      "use_rslora", .boolean, "false", .adapter, "Scale s = lora_alpha / sqrt(r) instead."),
+    .init(
+      "target_modules", .text, "query,value", .adapter,
+      "Which matrices get an adapter, by PEFT's rules: a list matches a whole module name or its "
+        + "end after a dot; a single pattern with any of ^$*+?()[]{}|\\ is a regular expression for "
+        + "the whole name; all-linear: every linear module but the output layer."),
+    .init(
+      "exclude_modules", .text, "", .adapter,
+      "Modules that get none, in the form of target_modules."),
+    .init(
+      "allow_no_match", .boolean, "false", .adapter,
+      "Accept a target rule that matches nothing, and train the head alone."),
+    .init(
+      "modules_to_save", .list, "", .adapter,
+      "Modules trained in full beside the head: pooler."),
+    .init(
+      "head", .choice, "auto", choices: ["auto", "classifier", "mean_linear"], .adapter,
+      "The task head. classifier: transformers' own (first token, pooler, tanh, linear). "
+        + "mean_linear: mean of the tokens, linear. auto: the folder's own head, else mean_linear."),
+    .init(
+      "num_labels", .integer, "0", min: 0, max: 1_000_000, .adapter,
+      "Outputs of the head; 0: as the folder's own head has, else 2."),
+    .init(
+      "problem_type", .choice, "auto",
+      choices: ["auto", "single_label_classification", "regression"], .adapter,
+      "auto: the folder's own, else regression for one label and classification for more."),
+    .init(
+      "id2label", .list, "", .adapter,
+      "Names of the classes in order, for config.json; as many as num_labels."),
+    .init(
+      "adapter_seed", .integer, "0", min: 0, max: 9.007199254740992e15, .adapter,
+      "Seed of the first A factors and of a new head."),
+  ]
+
+  private static let loop: [OptionDescription] = [
+    .init(
+      "seed", .integer, "0", min: 0, max: 9.007199254740992e15, .trainer,
+      "Seed of noise, shuffling, dropout and later A factors."),
+    .init(
+      "epochs", .integer, "3", min: 1, max: 1_000_000, .trainer,
+      "Passes over the data of a run, unless max_steps is set."),
+    .init(
+      "max_steps", .integer, "0", min: 0, max: 1e15, .trainer,
+      "Optimizer steps of a run, in place of epochs; the length of the schedule for a host that "
+        + "steps by itself; 0: by epochs."),
+    .init("batch_size", .integer, "32", min: 1, max: 1_000_000, .trainer, "Rows of a batch."),
+    .init(
+      "gradient_accumulation_steps", .integer, "1", min: 1, max: 1_000_000, .trainer,
+      "Batches for one optimizer step of a run."),
+    .init(
+      "max_batch_tokens", .integer, "4096", min: 1, max: 16_777_216, .trainer,
+      "Most tokens of one forward and backward: the plan's buffers are made for it."),
+    .init(
+      "shuffle", .boolean, "true", .trainer, "A new order of the rows in every epoch."),
+    .init(
+      "label_smoothing", .number, "0", min: 0, max: 1, .trainer,
+      "Share of the target spread over all classes."),
+    .init(
+      "class_weights", .list, "", .trainer,
+      "Weight of each class in the loss, num_labels numbers; empty: all 1."),
+    .init(
+      "hidden_dropout", .number, "0", min: 0, max: 0.999, choices: ["from_config"], .trainer,
+      "Dropout of hidden states."),
+    .init(
+      "attention_dropout", .number, "0", min: 0, max: 0.999, choices: ["from_config"], .trainer,
+      "Dropout of attention probabilities."),
+    .init(
+      "classifier_dropout", .number, "0", min: 0, max: 0.999, choices: ["from_config"], .trainer,
+      "Dropout before the head's linear layer."),
+  ]
+
+  private static let optimizer: [OptionDescription] = [
+    .init("optimizer", .choice, "adamw", choices: ["adamw", "sgd"], .trainer, "As PyTorch's."),
+    .init("learning_rate", .number, "0.001", min: 0, max: 1e6, .trainer, "The base learning rate."),
+    .init("weight_decay", .number, "0", min: 0, max: 1e6, .trainer, "Decoupled for adamw."),
+    .init("beta1", .number, "0.9", min: 0, max: 0.999999999, .trainer, "AdamW's first decay."),
+    .init("beta2", .number, "0.999", min: 0, max: 0.999999999, .trainer, "AdamW's second decay."),
+    .init("eps", .number, "1e-8", min: 0, max: 1, .trainer, "AdamW's epsilon; greater than 0."),
+    .init("momentum", .number, "0.9", min: 0, max: 0.999999999, .trainer, "SGD's momentum."),
+    .init(
+      "max_grad_norm", .number, "1", min: 0, max: 1e30, .trainer,
+      "Gradients are scaled down to this global norm; 0: never."),
+    .init(
+      "schedule", .choice, "linear", choices: ["constant", "linear", "cosine"], .trainer,
+      "Of the learning rate over the run, after the warm-up, as transformers' schedules."),
+    .init(
+      "warmup_steps", .integer, "0", min: 0, max: 1e15, .trainer,
+      "Steps in which the rate rises from 0."),
+    .init(
+      "warmup_ratio", .number, "0", min: 0, max: 1, .trainer,
+      "The same as a share of all steps, where warmup_steps is 0."),
+  ]
+
+  private static let cascade: [OptionDescription] = [
+    .init(
+      "cascade_unit", .choice, "epoch", choices: ["epoch", "step", "list", "none"], .trainer,
+      "What a run counts cascades in; none: one cascade (method lora), or only as "
+        + "lorasc_trainer_cascade says."),
+    .init(
+      "cascade_length", .integer, "1", min: 1, max: 1e15, .trainer,
+      "Epochs or optimizer steps of a cascade."),
+    .init(
+      "cascade_list", .list, "", .trainer,
+      "For cascade_unit=list: optimizer steps of each cascade; the last one lasts to the end."),
+    .init(
+      "slow_rule", .choice, "interpolate", choices: ["interpolate", "ema", "ema_factors"], .trainer,
+      "How the fast expert enters the slow one. interpolate: W += mu D. ema: S = (1-mu) S + mu D, "
+        + "W += S. ema_factors: the same average of A and of B, W += s B A."),
+    .init(
+      "slow_rate", .number, "0.5", min: 0, max: 1, .trainer,
+      "mu: the share of the fast expert that the slow one takes, in (0, 1]. Provisional default. "
+        + "Not lora_alpha."),
+    .init(
+      "final_slow_rate", .number, "-1", min: -1, max: 1, .trainer,
+      "mu of the run's last cascade; negative: as the others."),
+    .init(
+      "slow_rates", .list, "", .trainer,
+      "mu of each cascade in turn, the last one for all that follow; empty: slow_rate."),
+    .init(
+      "noise", .number, "0.1", min: 0, max: 1e6, .trainer,
+      "lambda: strength of the noise on the frozen backbone during a cascade; 0: none."),
+    .init(
+      "noise_form", .choice, "noisytune", choices: ["noisytune", "gaussian"], .trainer,
+      "noisytune: U(-lambda/2, lambda/2) times the matrix's standard deviation. gaussian: normal "
+        + "of the same variance."),
+    .init(
+      "noise_lifetime", .choice, "removed", choices: ["removed", "persist"], .trainer,
+      "removed at the merge, or merged with the expert: then the change has full rank."),
+    .init(
+      "noise_targets", .choice, "adapted", choices: ["adapted", "all"], .trainer,
+      "The adapted matrices, or all of the encoder's linear ones."),
+    .init(
+      "reinit", .choice, "new", choices: ["new", "same_a"], .trainer,
+      "A of the next cascade: drawn anew, or cascade 1's initial A again. B is 0."),
+    .init(
+      "boundary_optimizer", .choice, "reset", choices: ["reset", "keep"], .trainer,
+      "The optimizer's state of A and B at a boundary: zeroed, or kept."),
+    .init(
+      "rewarmup_ratio", .number, "0.1", min: 0, max: 1, .trainer,
+      "Share of a cascade's steps, at least one, in which the rate rises again after a boundary: "
+        + "step j of w has the factor (j + 1) / (w + 1); 0: none."),
+    .init(
+      "rewarmup_steps", .integer, "0", min: 0, max: 1e15, .trainer,
+      "The same in steps; 0: by rewarmup_ratio (of the cascade's length, or where only the host "
+        + "knows that, of the last cascade's)."),
+    .init(
+      "slow_head", .boolean, "false", .trainer,
+      "The slow rule for the head and other modules trained in full: at a boundary they go back "
+        + "to old + mu (new - old)."),
+  ]
+}

@@ -1,0 +1,458 @@
+/* liblorasc: fine-tune transformers with low-rank adapters and LoRASC's slow
+ * cascades, inside your program.
+ *
+ * A complete program (tokens, offsets and labels are yours):
+ *
+ *   #include <lorasc.h>
+ *   lorasc_model *model;  lorasc_adapter *adapter;  lorasc_trainer *trainer;
+ *   lorasc_dataset *data; lorasc_options *options;
+ *   lorasc_options_create(&options);
+ *   lorasc_options_set(options, "method", "lorasc");
+ *   lorasc_options_set(options, "num_labels", "10");
+ *   lorasc_options_set(options, "epochs", "6");
+ *   if (lorasc_model_open("all-MiniLM-L6-v2", options, &model) != LORASC_OK)
+ *     return puts(lorasc_last_error()->message), 1;
+ *   lorasc_adapter_create(model, options, NULL, &adapter);
+ *   lorasc_trainer_create(model, adapter, options, &trainer);
+ *   lorasc_batch rows = {.struct_size = sizeof rows, .rows = n, .tokens = tokens,
+ *                        .offsets = offsets, .labels = labels};
+ *   lorasc_dataset_create(&rows, &data);
+ *   lorasc_trainer_run(trainer, data, NULL, NULL, NULL);
+ *   lorasc_adapter_merge(model, adapter, "my-model", NULL);
+ *
+ * THE CONTRACT
+ *
+ * Status.   Every function that can fail returns a lorasc_status; 0 is success.
+ *           On failure its outputs are untouched unless it says otherwise, and
+ *           lorasc_last_error() of the same thread tells what and where.
+ * Threads.  A model and a dataset are immutable: any number of threads may use
+ *           them at once. An options, adapter or trainer handle serves one call
+ *           at a time; a second one meanwhile gets LORASC_E_BUSY, and so does any
+ *           use of an adapter while a trainer that owns it is at work.
+ *           lorasc_trainer_interrupt may be called from any thread and from a
+ *           signal handler. In a child made by fork() every call returns
+ *           LORASC_E_STATE, and the free functions do nothing.
+ * Handles.  Made by *_create, *_open; given back by *_free, once; NULL is fine.
+ *           A trainer keeps its model and adapter alive: the order of frees is
+ *           free. A freed, foreign or wrong-kind handle gets LORASC_E_HANDLE.
+ * Memory.   Buffers are the caller's. Input pointers are read during the call
+ *           only, except those of a dataset (see there). Functions that fill a
+ *           buffer take its capacity and report the size needed: with buffer NULL
+ *           or too small they write nothing but *need, and return LORASC_E_BUFFER
+ *           (LORASC_OK where buffer is NULL and capacity 0).
+ * Strings.  UTF-8, NUL-terminated, copied by the library.
+ * Structs.  Those with struct_size: set it to sizeof before the call. The library
+ *           reads and writes no more than that, so old programs keep working.
+ * Numbers.  float is IEEE binary32; matrices are row-major; shapes are written
+ *           (rows, columns). W is (out, in), A (r, in), B (out, r).
+ * Stability. Names, codes, struct members only ever get added within one ABI
+ *           version, which is the number in the library's SONAME.
+ *
+ * Nothing is written to stdout or stderr; no environment variable changes a
+ * result; the process's OpenBLAS thread count is as before after each call.
+ */
+#ifndef LORASC_H
+#define LORASC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LORASC_ABI_VERSION 1
+#define LORASC_VERSION "0.1.0"
+
+/* ---- Status ------------------------------------------------------------- */
+
+typedef enum lorasc_status {
+  LORASC_OK = 0,
+  /* How the call was made */
+  LORASC_E_ARGUMENT = 1, /* NULL where a pointer is due, a value out of range    */
+  LORASC_E_HANDLE = 2,   /* NULL, freed, foreign or wrong-kind handle            */
+  LORASC_E_OPTION = 3,   /* unknown option, bad value, options that contradict   */
+  LORASC_E_STATE = 4,    /* not possible now (nothing accumulated, after fork)   */
+  LORASC_E_BUSY = 5,     /* the handle is in use by another call                 */
+  LORASC_E_LIMIT = 6,    /* over a limit: max_batch_tokens, positions, handles   */
+  LORASC_E_BUFFER = 7,   /* buffer too small: *need says how much                */
+  LORASC_E_MEMORY = 8,   /* the allocator refused                                */
+  /* Files */
+  LORASC_E_IO = 20,           /* the system refused: see system_error             */
+  LORASC_E_NOT_FOUND = 21,    /* no such file, folder, tensor                     */
+  LORASC_E_FORMAT = 22,       /* damaged or malformed file                        */
+  LORASC_E_UNSUPPORTED = 23,  /* understood, and not offered                      */
+  LORASC_E_ARCHITECTURE = 24, /* a model this library does not know               */
+  LORASC_E_MISMATCH = 25,     /* made for another model or with other options     */
+  /* Data */
+  LORASC_E_SHAPE = 40,     /* offsets, lengths or sizes that do not fit           */
+  LORASC_E_TOKEN = 41,     /* token id outside the vocabulary                     */
+  LORASC_E_LABEL = 42,     /* label outside the classes, or labels missing        */
+  LORASC_E_NO_MATCH = 43,  /* a target rule that matches no module                */
+  LORASC_E_NO_LOSS = 44,   /* a batch in which nothing carries a loss             */
+  LORASC_E_NONFINITE = 45, /* NaN or infinity in weights, loss or gradient        */
+  /* Stops */
+  LORASC_E_INTERRUPTED = 60, /* lorasc_trainer_interrupt was called               */
+  LORASC_E_CANCELLED = 61,   /* a callback returned non-zero                      */
+  LORASC_E_INTERNAL = 90     /* a defect of the library: please report it         */
+} lorasc_status;
+
+/* The constant's name, e.g. "LORASC_E_OPTION"; "LORASC_E_?" for another number.
+ * Static. Any thread. Since 0.1. */
+const char *lorasc_status_name(int32_t status);
+
+typedef struct lorasc_error {
+  int32_t status;       /* lorasc_status of the thread's last failed call, 0: none */
+  int32_t system_error; /* errno of the system call that failed, else 0            */
+  const char *message;  /* one sentence, names the offender                        */
+  const char *subject;  /* the offender alone: tensor, option, path; may be ""     */
+} lorasc_error;
+
+/* The calling thread's last error. Never NULL; valid until the thread's next
+ * failing call. Successful calls leave it. Since 0.1. */
+const lorasc_error *lorasc_last_error(void);
+
+/* ---- The library ---------------------------------------------------------- */
+
+/* LORASC_ABI_VERSION of the library that is loaded. Any thread. Since 0.1. */
+uint32_t lorasc_abi_version(void);
+/* Its version, "major.minor.patch". Static. Since 0.1. */
+const char *lorasc_version(void);
+/* One line for a report: versions, BLAS and its kernels, the CPU level in use.
+ * Static. Since 0.1. */
+const char *lorasc_build_info(void);
+
+typedef enum lorasc_log_level {
+  LORASC_LOG_DEBUG = 10,
+  LORASC_LOG_INFO = 20,
+  LORASC_LOG_WARNING = 30
+} lorasc_log_level;
+typedef void (*lorasc_log_fn)(int32_t level, const char *message, void *user);
+/* Sends messages of at least `level` to `log`, on the thread that causes them; NULL
+ * turns logging off, as it is at the start. The callback must not call the library.
+ * Any thread. Since 0.1. */
+lorasc_status lorasc_set_log(int32_t level, lorasc_log_fn log, void *user);
+
+/* ---- Options -------------------------------------------------------------- */
+
+/* One flat set of named values serves models, adapters and trainers: each reads
+ * the options that concern it. Values are text; lists are "a,b,c". Unknown keys and
+ * values out of range are refused when they are set. */
+typedef struct lorasc_options lorasc_options;
+
+lorasc_status lorasc_options_create(lorasc_options **options);
+/* Since 0.1. E_OPTION (subject: the key) for an unknown key or a bad value. */
+lorasc_status lorasc_options_set(lorasc_options *options, const char *key, const char *value);
+/* The value as text, its default where it was never set. `capacity` and `*need`
+ * count bytes with the final NUL. */
+lorasc_status lorasc_options_get(lorasc_options *options, const char *key, char *buffer,
+                                 size_t capacity, size_t *need);
+/* Sets every member of a JSON object: numbers, strings, booleans, lists; null leaves
+ * the default. All or nothing. */
+lorasc_status lorasc_options_load_json(lorasc_options *options, const char *json);
+void lorasc_options_free(lorasc_options *options);
+
+typedef struct lorasc_option_info {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char *key;
+  const char *type;          /* "integer", "number", "boolean", "choice", "text", "list" */
+  const char *default_value; /* text */
+  const char *minimum;       /* "" where there is none */
+  const char *maximum;
+  const char *choices;       /* "a|b|c" for a choice, or words a number may be, else "" */
+  const char *scope;         /* "model", "adapter" or "trainer" */
+  const char *help;          /* a sentence */
+} lorasc_option_info;
+
+/* The table of options: all strings are static. Any thread. Since 0.1. */
+size_t lorasc_option_count(void);
+lorasc_status lorasc_option_describe(size_t index, lorasc_option_info *info);
+
+/* ---- Models --------------------------------------------------------------- */
+
+/* A transformer's frozen backbone (and its task head, where the folder has one):
+ * immutable, reference-counted, shared by any number of adapters and trainers. */
+typedef struct lorasc_model lorasc_model;
+
+/* Opens a Hugging Face folder: config.json and model.safetensors (or its sharded
+ * index), BERT encoders with names with or without "bert.". Weights in F32 stay memory
+ * mapped: the files must not be changed while the model is open. F16 and BF16 are
+ * widened to F32. `options` may be NULL: `threads` is read, for lorasc_predict.
+ * E_NOT_FOUND, E_IO, E_FORMAT, E_ARCHITECTURE, E_UNSUPPORTED, E_NONFINITE, E_MEMORY.
+ * Since 0.1. */
+lorasc_status lorasc_model_open(const char *path, lorasc_options *options, lorasc_model **model);
+
+typedef struct lorasc_model_description {
+  uint32_t struct_size;
+  uint32_t layers;
+  uint64_t parameters;
+  uint32_t hidden_size;
+  uint32_t intermediate_size;
+  uint32_t heads;
+  uint32_t vocabulary_size;
+  uint32_t maximum_positions;
+  uint32_t num_labels;    /* of the folder's own head, 0: it has none */
+  char architecture[32];  /* "bert" */
+  char head[32];          /* "none", "classifier" or "mean_linear" */
+  char kernels[32];       /* "baseline", "avx2" or "avx512" */
+} lorasc_model_description;
+lorasc_status lorasc_model_info(lorasc_model *model, lorasc_model_description *info);
+
+typedef struct lorasc_tensor_info {
+  uint32_t struct_size;
+  uint32_t rank;
+  uint64_t shape[8];
+  uint64_t elements;
+  char name[256];
+} lorasc_tensor_info;
+
+/* The model's tensors by index, names without the "bert." prefix. */
+size_t lorasc_model_tensor_count(lorasc_model *model);
+lorasc_status lorasc_model_tensor_info(lorasc_model *model, size_t index,
+                                       lorasc_tensor_info *info);
+/* Copies a tensor out as float32. capacity and *need count elements. E_NOT_FOUND. */
+lorasc_status lorasc_model_tensor(lorasc_model *model, const char *name, float *buffer,
+                                  size_t capacity, size_t *need);
+/* One more reference: give it back with lorasc_model_free. */
+lorasc_status lorasc_model_retain(lorasc_model *model);
+void lorasc_model_free(lorasc_model *model);
+
+/* ---- Batches and datasets ------------------------------------------------- */
+
+/* Rows of token ids, one after another without padding. The caller's memory. */
+typedef struct lorasc_batch {
+  uint32_t struct_size;
+  uint32_t reserved;
+  size_t rows;
+  const int32_t *tokens;      /* offsets[rows] ids, 0 <= id < vocabulary            */
+  const int64_t *offsets;     /* rows + 1; offsets[0] = 0; row i is [offsets[i],
+                                 offsets[i+1]), at least one token                  */
+  const int32_t *token_types; /* segment ids beside tokens; NULL: all 0             */
+  const int32_t *labels;      /* rows classes, or NULL; -100: the row has no loss   */
+  const float *targets;       /* regression: rows x num_labels, or NULL             */
+  const float *row_weights;   /* rows, >= 0, or NULL: all 1                         */
+} lorasc_batch;
+
+typedef struct lorasc_dataset lorasc_dataset;
+
+/* A dataset over the caller's arrays, which are not copied: they must stay, and stay
+ * unchanged, until the dataset is freed and no call uses it. Offsets are checked here;
+ * ids and labels when they are used, against the model. E_SHAPE. Since 0.1. */
+lorasc_status lorasc_dataset_create(const lorasc_batch *rows, lorasc_dataset **dataset);
+size_t lorasc_dataset_rows(lorasc_dataset *dataset);
+void lorasc_dataset_free(lorasc_dataset *dataset);
+
+/* ---- Adapters ------------------------------------------------------------- */
+
+/* The whole result of fine-tuning: the merged terms of finished cascades, the current
+ * expert's A and B, the slow state, and the task head. */
+typedef struct lorasc_adapter lorasc_adapter;
+
+typedef struct lorasc_match_report {
+  uint32_t struct_size;
+  uint32_t matched;              /* modules that got an adapter      */
+  uint64_t trainable_parameters; /* adapters and trained modules     */
+  uint64_t backbone_parameters;
+} lorasc_match_report;
+
+/* Puts fresh adapters (options of scope "adapter") on the modules that PEFT's target
+ * rules choose, and the head. `report` may be NULL. E_NO_MATCH, E_OPTION, E_MEMORY. */
+lorasc_status lorasc_adapter_create(lorasc_model *model, lorasc_options *options,
+                                    lorasc_match_report *report, lorasc_adapter **adapter);
+
+/* Trainable tensors, in the order of the gradient buffer: "<module>.lora_A.weight"
+ * (r, in), "<module>.lora_B.weight" (out, r), "classifier.weight", ... */
+size_t lorasc_adapter_tensor_count(lorasc_adapter *adapter);
+lorasc_status lorasc_adapter_tensor_info(lorasc_adapter *adapter, size_t index,
+                                         lorasc_tensor_info *info);
+/* Copies a trainable tensor's values out, or in (count must be its element count; NaN
+ * and infinity are E_NONFINITE). Elements, not bytes. */
+lorasc_status lorasc_adapter_copy_out(lorasc_adapter *adapter, const char *name, float *buffer,
+                                      size_t capacity, size_t *need);
+lorasc_status lorasc_adapter_copy_in(lorasc_adapter *adapter, const char *name,
+                                     const float *values, size_t count);
+
+typedef struct lorasc_merge_report {
+  uint32_t struct_size;
+  uint32_t tensors;          /* written                                          */
+  uint32_t changed;          /* that differ from the base                        */
+  uint32_t reserved;
+  double max_change;         /* largest |merged - base| over all                 */
+  double rounded_away;       /* share of non-zero updates lost in the output type */
+} lorasc_merge_report;
+
+/* Writes the merged view as a Hugging Face folder: weights in the base's element types,
+ * config.json with id2label and problem_type, tokenizer files copied along. Head
+ * "classifier": opens as AutoModelForSequenceClassification; "mean_linear": as a
+ * SentenceTransformer whose encode() gives the logits. An existing folder is replaced in
+ * one step and keeps its other files; the model's own folder is refused. `report` may be
+ * NULL. E_IO, E_ARGUMENT, E_NONFINITE. */
+lorasc_status lorasc_adapter_merge(lorasc_model *model, lorasc_adapter *adapter,
+                                   const char *directory, lorasc_merge_report *report);
+void lorasc_adapter_free(lorasc_adapter *adapter);
+
+/* ---- Prediction ----------------------------------------------------------- */
+
+typedef enum lorasc_predict_what {
+  LORASC_PREDICT_LOGITS = 0,          /* (rows, num_labels)                       */
+  LORASC_PREDICT_EMBEDDING = 1,       /* (rows, hidden): mean of the last layer   */
+  LORASC_PREDICT_TOKEN_EMBEDDING = 2, /* (tokens, hidden): the last layer         */
+  LORASC_PREDICT_FAST = 256           /* or-ed in: W + the fast expert in full,
+                                         instead of the merged view               */
+} lorasc_predict_what;
+
+/* Runs the model, with `adapter`'s merged view or, where NULL, as it was opened. No
+ * trainer needed; labels are ignored. capacity and *need count floats.
+ * E_SHAPE, E_TOKEN, E_LIMIT (a row longer than the model's positions), E_BUFFER,
+ * E_STATE (logits without a head). */
+lorasc_status lorasc_predict(lorasc_model *model, lorasc_adapter *adapter,
+                             const lorasc_batch *batch, uint32_t what, float *buffer,
+                             size_t capacity, size_t *need);
+
+/* ---- Training ------------------------------------------------------------- */
+
+typedef struct lorasc_trainer lorasc_trainer;
+
+/* A trainer for one adapter: optimizer, schedule, cascades, and the plan (every buffer
+ * for at most max_batch_tokens). Options of scope "trainer". E_OPTION, E_MEMORY,
+ * E_BUSY where another trainer holds the adapter. */
+lorasc_status lorasc_trainer_create(lorasc_model *model, lorasc_adapter *adapter,
+                                    lorasc_options *options, lorasc_trainer **trainer);
+
+typedef struct lorasc_stats {
+  uint32_t struct_size;
+  uint32_t cascade;     /* from 1                                                    */
+  uint64_t step;        /* optimizer steps done                                      */
+  uint64_t rows;        /* since the last apply                                      */
+  uint64_t tokens;
+  double loss;          /* weighted mean over what was accumulated since then        */
+  double loss_weight;   /* total weight of it                                        */
+  double gradient_norm; /* before clipping; 0 from accumulate                        */
+  double learning_rate; /* that this step used, or the next will                     */
+} lorasc_stats;
+
+/* Forward and backward of one batch; gradients are added up. More than max_batch_tokens
+ * tokens: E_LIMIT. On E_NONFINITE and bad input nothing was added. `stats` may be NULL. */
+lorasc_status lorasc_trainer_accumulate(lorasc_trainer *trainer, const lorasc_batch *batch,
+                                        lorasc_stats *stats);
+/* Divides the gradient by the total weight, clips, steps the optimizer and the schedule.
+ * E_STATE where nothing was accumulated; E_NONFINITE (subject: the tensor) leaves the
+ * weights and drops the gradient. */
+lorasc_status lorasc_trainer_apply(lorasc_trainer *trainer, lorasc_stats *stats);
+lorasc_status lorasc_trainer_discard_gradients(lorasc_trainer *trainer);
+/* The accumulated gradient of a trainable tensor, divided by the total weight. Before
+ * apply. capacity and *need count elements. E_STATE, E_NOT_FOUND. */
+lorasc_status lorasc_trainer_gradient(lorasc_trainer *trainer, const char *name, float *buffer,
+                                      size_t capacity, size_t *need);
+
+/* Ends the cascade: slow update, merge, fresh expert, optimizer reset. Not after the last
+ * one: its share is in the merged view anyway. Accumulated gradients are an E_STATE. */
+lorasc_status lorasc_trainer_cascade(lorasc_trainer *trainer, lorasc_stats *stats);
+
+/* The base learning rate, before schedule and re-warm-up. set: finite and >= 0. */
+lorasc_status lorasc_trainer_get_learning_rate(lorasc_trainer *trainer, double *rate);
+lorasc_status lorasc_trainer_set_learning_rate(lorasc_trainer *trainer, double rate);
+
+typedef struct lorasc_evaluation {
+  uint32_t struct_size;
+  uint32_t reserved;
+  uint64_t rows;      /* that carry a loss                                       */
+  double loss;        /* weighted mean                                           */
+  double loss_weight;
+  double accuracy;    /* share of rows whose largest logit is the label; NaN for
+                         regression                                              */
+} lorasc_evaluation;
+
+/* Loss and accuracy without dropout, noise or label smoothing, of the merged view, or of
+ * the fast one (fast != 0). */
+lorasc_status lorasc_trainer_evaluate(lorasc_trainer *trainer, lorasc_dataset *dataset,
+                                      int32_t fast, lorasc_evaluation *evaluation);
+
+typedef enum lorasc_event {
+  LORASC_EVENT_STEP = 1,       /* an optimizer step is done                       */
+  LORASC_EVENT_EVALUATION = 2, /* of the merged view, at an epoch's end           */
+  LORASC_EVENT_CASCADE = 3,    /* a cascade's end: evaluation and, in fast_*, the
+                                  fast view's, where there is a dataset for it    */
+  LORASC_EVENT_EVALUATING = 4, /* a batch of an evaluation is done                */
+  LORASC_EVENT_END = 5         /* the run is complete                             */
+} lorasc_event;
+
+typedef struct lorasc_progress {
+  uint32_t struct_size;
+  uint32_t event;
+  uint64_t step;          /* optimizer steps done                                 */
+  uint64_t total_steps;
+  uint64_t epoch;         /* from 1                                               */
+  uint64_t total_epochs;
+  uint32_t cascade;       /* from 1                                               */
+  uint32_t total_cascades;
+  double loss;            /* of this step                                         */
+  double gradient_norm;
+  double learning_rate;
+  uint64_t tokens;        /* trained on by this call so far                       */
+  double seconds;         /* spent by this call so far                            */
+  double train_seconds;   /* of these, in training steps                          */
+  double tokens_per_second;  /* tokens over train_seconds                         */
+  double seconds_left;    /* estimate                                             */
+  double eval_loss, eval_accuracy; /* NaN unless EVALUATION, CASCADE              */
+  double fast_loss, fast_accuracy; /* NaN unless CASCADE                          */
+} lorasc_progress;
+
+/* On the calling thread. Non-zero stops the run: LORASC_E_CANCELLED. From inside it,
+ * lorasc_trainer_save, _merged, _get_learning_rate, _set_learning_rate and _interrupt of
+ * the same trainer may be called; other calls on it are E_BUSY. The struct is valid during
+ * the callback. */
+typedef int32_t (*lorasc_progress_fn)(const lorasc_progress *progress, void *user);
+
+/* The whole loop: epochs of shuffled batches, cascades, evaluations of `eval` (or NULL) at
+ * epoch ends. A batch over max_batch_tokens is done in parts. After E_CANCELLED,
+ * E_INTERRUPTED or a resume the next call goes on where it stopped. */
+lorasc_status lorasc_trainer_run(lorasc_trainer *trainer, lorasc_dataset *dataset,
+                                 lorasc_dataset *eval, lorasc_progress_fn progress, void *user);
+
+/* Stops the trainer's current or else its next run, accumulate or evaluate with
+ * E_INTERRUPTED, at the next batch. Takes no lock: any thread, and signal handlers. */
+lorasc_status lorasc_trainer_interrupt(lorasc_trainer *trainer);
+
+/* The merged view of one matrix ("<module>.weight", or a head tensor), float32.
+ * E_NOT_FOUND for a name that is no matrix of the model or head. */
+lorasc_status lorasc_trainer_merged(lorasc_trainer *trainer, const char *tensor, float *buffer,
+                                    size_t capacity, size_t *need);
+
+/* Everything a bit-for-bit continuation needs, in one file, written atomically. With
+ * gradients accumulated: E_STATE. */
+lorasc_status lorasc_trainer_save(lorasc_trainer *trainer, const char *path);
+/* Takes the state of `path` into a trainer made on the same model with the same options.
+ * E_MISMATCH (subject: what differs); on any error the trainer is unchanged. */
+lorasc_status lorasc_trainer_resume(lorasc_trainer *trainer, const char *path);
+
+typedef struct lorasc_trainer_description {
+  uint32_t struct_size;
+  uint32_t cascade;        /* from 1                                    */
+  uint64_t step;           /* optimizer steps done                      */
+  uint64_t total_steps;    /* 0 while unknown                           */
+  uint64_t cascade_step;   /* steps done in this cascade                */
+  uint64_t plan_bytes;     /* of the plan's buffers                     */
+  uint32_t threads;
+  uint32_t reserved;
+} lorasc_trainer_description;
+lorasc_status lorasc_trainer_info(lorasc_trainer *trainer, lorasc_trainer_description *info);
+void lorasc_trainer_free(lorasc_trainer *trainer);
+
+/* ---- Functions bound to handles --------------------------------------------- */
+
+typedef void (*lorasc_signal_fn)(int signal_number);
+
+/* Makes a plain function that interrupts this trainer, for slots that carry no user
+ * data: signal(SIGINT, fn). Async-signal-safe. It may outlive the trainer (then it does
+ * nothing). E_UNSUPPORTED where executable memory is denied. Give it back with
+ * lorasc_unbind, when nothing can call it any more. */
+lorasc_status lorasc_bind_interrupt(lorasc_trainer *trainer, lorasc_signal_fn *function);
+/* E_HANDLE where `function` did not come from a bind. */
+lorasc_status lorasc_unbind(lorasc_signal_fn function);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
