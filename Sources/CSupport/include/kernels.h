@@ -5,11 +5,19 @@
    Conventions: matrices are row-major float32; `ld` is the distance of two rows
    in elements (>= columns); counts are >= 0 and pointers may be NULL only where
    said. Input and output may be the same pointer, never overlap otherwise.
-   No kernel allocates, locks or uses threads: the caller splits the rows. */
+   No kernel allocates, locks or uses threads: the caller splits the rows.
+   Pointers are non-null unless marked: so Swift sees fields that need no `!`. */
 #ifndef LORASC_CSUPPORT_KERNELS_H
 #define LORASC_CSUPPORT_KERNELS_H
 #include <stddef.h>
 #include <stdint.h>
+
+#if defined(__clang__)
+#define LORASC_NULLABLE _Nullable
+#pragma clang assume_nonnull begin
+#else
+#define LORASC_NULLABLE
+#endif
 
 typedef enum lorasc_activation {
   LORASC_ACTIVATION_GELU = 0,      /* x Phi(x), exact erf form            */
@@ -30,8 +38,9 @@ typedef struct lorasc_kernels {
   const char *name; /* "baseline", "avx2", "avx512" */
 
   /* y[r,c] = bias[c]; bias NULL: zero. */
-  void (*broadcast_rows)(const float *bias, float *y, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld);
-  /* out[c] += sum over r of x[r,c], rows in order. */
+  void (*broadcast_rows)(const float *LORASC_NULLABLE bias, float *y, ptrdiff_t rows,
+                         ptrdiff_t cols, ptrdiff_t ld);
+  /* out[c] += sum over r of x[r,c]: 64 rows in order make a block, blocks are added in order. */
   void (*column_sums)(const float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float *out);
 
   void (*activation_forward)(int32_t kind, const float *x, float *y, ptrdiff_t n);
@@ -40,17 +49,19 @@ typedef struct lorasc_kernels {
 
   /* sum = x + residual (residual NULL: sum = x); y = LayerNorm(sum) * gamma + beta.
      `sum` may equal x. mean, rstd: one per row, both NULL for inference. */
-  void (*layer_norm_forward)(const float *x, const float *residual, const float *gamma,
-                             const float *beta, float eps, float *sum, float *y, float *mean,
-                             float *rstd, ptrdiff_t rows, ptrdiff_t cols);
+  void (*layer_norm_forward)(const float *x, const float *LORASC_NULLABLE residual,
+                             const float *gamma, const float *beta, float eps, float *sum, float *y,
+                             float *LORASC_NULLABLE mean, float *LORASC_NULLABLE rstd,
+                             ptrdiff_t rows, ptrdiff_t cols);
   /* dx from dy, the saved sum, mean, rstd. dgamma, dbeta (cols) are added to; both may be NULL. */
   void (*layer_norm_backward)(const float *dy, const float *sum, const float *gamma,
-                              const float *mean, const float *rstd, float *dx, float *dgamma,
-                              float *dbeta, ptrdiff_t rows, ptrdiff_t cols);
+                              const float *mean, const float *rstd, float *dx,
+                              float *LORASC_NULLABLE dgamma, float *LORASC_NULLABLE dbeta,
+                              ptrdiff_t rows, ptrdiff_t cols);
 
   /* x[r,:] = softmax(scale * x[r,:]); lse[r] = log sum exp(scale * x[r,:]) (lse may be NULL). */
   void (*softmax_forward)(float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float scale,
-                          float *lse);
+                          float *LORASC_NULLABLE lse);
   /* x[r,c] = exp(scale * x[r,c] - lse[r * lse_stride]): the same probabilities again. */
   void (*softmax_again)(float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float scale,
                         const float *lse, ptrdiff_t lse_stride);
@@ -78,18 +89,18 @@ typedef struct lorasc_kernels {
                 float correction1, float sqrt_correction2);
   /* PyTorch's SGD: g = grad_scale * grad + weight_decay * p;
      buf = first ? g : momentum * buf + g; p -= lr * buf. buf NULL: no momentum. */
-  void (*sgd)(float *p, const float *grad, float *buf, ptrdiff_t n, float grad_scale, float lr,
-              float momentum, float weight_decay, int32_t first);
+  void (*sgd)(float *p, const float *grad, float *LORASC_NULLABLE buf, ptrdiff_t n,
+              float grad_scale, float lr, float momentum, float weight_decay, int32_t first);
 
   /* out[i] = base[i] + (u_i - 0.5) * width, u_i in [0,1) with 24 bits, element
      first + i of the stream; base NULL: 0. */
-  void (*add_uniform)(const float *base, float *out, ptrdiff_t n, lorasc_random_stream stream,
-                      uint64_t first, float width);
+  void (*add_uniform)(const float *LORASC_NULLABLE base, float *out, ptrdiff_t n,
+                      lorasc_random_stream stream, uint64_t first, float width);
   /* out[i] = base[i] + deviation * z_i, z standard normal (Box-Muller over word
      pairs (0,1) and (2,3) of the element's block); base NULL: 0. Same bits at
      every CPU level: no fused multiply-add anywhere in it. */
-  void (*add_normal)(const float *base, float *out, ptrdiff_t n, lorasc_random_stream stream,
-                     uint64_t first, float deviation);
+  void (*add_normal)(const float *LORASC_NULLABLE base, float *out, ptrdiff_t n,
+                     lorasc_random_stream stream, uint64_t first, float deviation);
   /* y[i] = x[i] * (word(first + i) >= p * 2^32 ? 1 / (1 - p) : 0). */
   void (*dropout)(const float *x, float *y, ptrdiff_t n, lorasc_random_stream stream,
                   uint64_t first, float p);
@@ -101,15 +112,28 @@ typedef struct lorasc_kernels {
   void (*f32_to_f16)(const float *x, uint16_t *y, ptrdiff_t n);
 } lorasc_kernels;
 
-/* 0 baseline, 1 AVX2 + FMA + F16C, 2 AVX-512 (F, BW, DQ, VL): the best this CPU runs. */
+/* 0 baseline, 1 AVX2 (Haswell: with FMA, F16C, BMI, LZCNT), 2 AVX-512 (Skylake-X: F, CD, BW, DQ,
+   VL): the best this CPU runs. Each instruction set the compiler may use at a level is asked for. */
 static inline int32_t lorasc_cpu_level(void) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+  if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+        __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("f16c") &&
+        __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("movbe")))
+    return 0;
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("adx") &&
+      __builtin_cpu_supports("aes") && __builtin_cpu_supports("pclmul"))
     return 2;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
-#endif
+  return 1;
+#else
   return 0;
+#endif
 }
+
+#if defined(__clang__)
+#pragma clang assume_nonnull end
+#endif
 #endif

@@ -1,0 +1,110 @@
+import CSupport
+
+// Each activation's forward and derivative side by side. Unknown kinds do
+// nothing; the option table lets none through.
+
+private let gelu = Int32(bitPattern: LORASC_ACTIVATION_GELU.rawValue)
+private let geluTanh = Int32(bitPattern: LORASC_ACTIVATION_GELU_TANH.rawValue)
+private let relu = Int32(bitPattern: LORASC_ACTIVATION_RELU.rawValue)
+private let silu = Int32(bitPattern: LORASC_ACTIVATION_SILU.rawValue)
+private let tangent = Int32(bitPattern: LORASC_ACTIVATION_TANH.rawValue)
+
+func activationForward(
+  _ kind: Int32, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ n: Int
+) {
+  switch kind {
+  case gelu: map(x, y, n, geluForward)
+  case geluTanh: map(x, y, n, geluTanhForward)
+  case relu: map(x, y, n, reluForward)
+  case silu: map(x, y, n, siluForward)
+  case tangent: map(x, y, n, hyperbolicTangent)
+  default: break
+  }
+}
+
+func activationBackward(
+  _ kind: Int32, _ x: UnsafePointer<Float>, _ dy: UnsafePointer<Float>,
+  _ dx: UnsafeMutablePointer<Float>, _ n: Int
+) {
+  switch kind {
+  case gelu: map(x, dy, dx, n, geluBackward)
+  case geluTanh: map(x, dy, dx, n, geluTanhBackward)
+  case relu: map(x, dy, dx, n, reluBackward)
+  case silu: map(x, dy, dx, n, siluBackward)
+  case tangent: map(x, dy, dx, n, tangentBackward)
+  default: break
+  }
+}
+
+// MARK: GELU, x Phi(x)
+
+@_transparent
+private func geluForward(_ x: Lanes) -> Lanes {
+  x * normalDistribution(x).cumulative
+}
+
+/// Phi(x) + x phi(x), phi(x) = exp(-x^2 / 2) / sqrt(2 pi). Beyond |x| = 15 the
+/// slope is 0 or 1 to the last bit; the bound keeps inf from making 0 * inf.
+@_transparent
+private func geluBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
+  let bounded = atLeast(atMost(x, 15), -15)
+  let (cumulative, e) = normalDistribution(bounded)
+  return dy * multiplyAdd(bounded * Lanes(repeating: 0.3989422804), e, cumulative)
+}
+
+// MARK: GELU, tanh form: x (1 + tanh t) / 2 = x / (1 + exp(-2t)),
+// t = sqrt(2 / pi) (x + 0.044715 x^3); 2t = x (c0 + c1 x^2)
+
+@_transparent
+private func geluTanhForward(_ x: Lanes) -> Lanes {
+  let inner = multiplyAdd(
+    x * x, Lanes(repeating: 0.0713548162726009), Lanes(repeating: 1.5957691216057308))
+  return x * logistic(x * inner)
+}
+
+/// s + x s (1 - s) (2t)', (2t)' = c0 + 3 c1 x^2; 0 or 1 to the last bit beyond 10.
+@_transparent
+private func geluTanhBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
+  let bounded = atLeast(atMost(x, 10), -10)
+  let square = bounded * bounded
+  let inner = multiplyAdd(
+    square, Lanes(repeating: 0.0713548162726009), Lanes(repeating: 1.5957691216057308))
+  let (s, complement) = logisticPair(bounded * inner)
+  let slope = multiplyAdd(
+    square, Lanes(repeating: 0.2140644488178027), Lanes(repeating: 1.5957691216057308))
+  return dy * multiplyAdd(bounded * slope, s * complement, s)
+}
+
+// MARK: ReLU; its derivative at 0 is 0, as in PyTorch
+
+@_transparent
+private func reluForward(_ x: Lanes) -> Lanes { atLeast(x, 0) }
+
+@_transparent
+private func reluBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
+  dy.replacing(with: Lanes(repeating: 0), where: x .<= Lanes(repeating: 0))
+}
+
+// MARK: SiLU, x / (1 + exp(-x))
+
+@_transparent
+private func siluForward(_ x: Lanes) -> Lanes {
+  x / (Lanes(repeating: 1) + exponential(-x))
+}
+
+/// s (1 + x (1 - s)); 0 or 1 to the last bit beyond 110.
+@_transparent
+private func siluBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
+  let bounded = atLeast(atMost(x, 110), -110)
+  let (s, complement) = logisticPair(bounded)
+  return dy * multiplyAdd(s * bounded, complement, s)
+}
+
+// MARK: tanh
+
+/// 1 - tanh^2 x = 4 s (1 - s) with s = 1 / (1 + exp(-2x)): no cancellation.
+@_transparent
+private func tangentBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
+  let (s, complement) = logisticPair(x + x)
+  return dy * (Lanes(repeating: 4) * s * complement)
+}

@@ -1,0 +1,42 @@
+public import CSupport
+
+#if LORASC_AVX512
+  private let levelName: StaticString = "avx512"
+#elseif LORASC_AVX2
+  private let levelName: StaticString = "avx2"
+#else
+  private let levelName: StaticString = "baseline"
+#endif
+
+/// The kernels as this module was compiled. Calling one on a CPU without the
+/// level's instructions is an illegal instruction: see `KernelLevel`.
+public func makeKernelTable() -> lorasc_kernels {
+  // Safe: because a StaticString with a pointer is zero-terminated ASCII for good.
+  let name = UnsafeRawPointer(levelName.utf8Start).assumingMemoryBound(to: CChar.self)
+  return lorasc_kernels(
+    name: name,
+    broadcast_rows: broadcastRows,
+    column_sums: columnSums,
+    activation_forward: activationForward,
+    activation_backward: activationBackward,
+    layer_norm_forward: layerNormForward,
+    layer_norm_backward: layerNormBackward,
+    softmax_forward: softmaxForward,
+    softmax_again: softmaxAgain,
+    softmax_backward: softmaxBackward,
+    fill: fill,
+    axpby: axpby,
+    dot: dot,
+    sum: sum,
+    sum_squared_deviations: sumSquaredDeviations,
+    max_abs: maxAbs,
+    adamw: adamw,
+    sgd: sgd,
+    add_uniform: addUniform,
+    add_normal: addNormal,
+    dropout: dropout,
+    bf16_to_f32: bf16ToF32,
+    f16_to_f32: f16ToF32,
+    f32_to_bf16: f32ToBF16,
+    f32_to_f16: f32ToF16)
+}

@@ -1,0 +1,226 @@
+// The vector vocabulary of the kernels: 16 float32 lanes, whatever registers the
+// CPU level has. Everything here is `@inline(__always)` and works on concrete
+// types: generic members of the standard library's SIMD types (`sum()`,
+// `SIMD16<Float>(SIMD16<Int32>)`, `evenHalf`) would be specialised into weak
+// symbols, see README.md.
+
+typealias Lanes = SIMD16<Float>
+typealias IntLanes = SIMD16<Int32>
+typealias WordLanes = SIMD16<UInt32>
+typealias HalfLanes = SIMD16<UInt16>
+typealias DoubleLanes = SIMD16<Double>
+typealias LaneMask = SIMDMask<IntLanes>
+
+// Computed: a stored global would be initialised lazily, under a lock.
+@inline(__always)
+var laneIndex: IntLanes { IntLanes(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) }
+
+/// a b + c, fused where the level has an instruction for it. (`addingProduct`
+/// without one is a call of `fmaf` per lane.)
+@inline(__always)
+func multiplyAdd(_ a: Lanes, _ b: Lanes, _ c: Lanes) -> Lanes {
+  #if LORASC_FMA
+    c.addingProduct(a, b)
+  #else
+    a * b + c
+  #endif
+}
+
+// MARK: Memory
+
+@inline(__always)
+func load(_ p: UnsafePointer<Float>, _ i: Int = 0) -> Lanes {
+  // Safe: because callers keep i + 16 within the array.
+  UnsafeRawPointer(p + i).loadUnaligned(as: Lanes.self)
+}
+
+@inline(__always)
+func load(_ p: UnsafeMutablePointer<Float>, _ i: Int = 0) -> Lanes {
+  load(UnsafePointer(p), i)
+}
+
+@inline(__always)
+func store(_ v: Lanes, _ p: UnsafeMutablePointer<Float>, _ i: Int = 0) {
+  // Safe: because callers keep i + 16 within the array.
+  UnsafeMutableRawPointer(p + i).storeBytes(of: v, as: Lanes.self)
+}
+
+// Arrays of n elements are walked as n / 16 whole vectors and, if 16 does not
+// divide n, one *end vector*: the last 16 elements, of which only the top n % 16
+// lanes are new. Elementwise kernels load the end vector before they store
+// anything, so in-place calls compute the overlapping lanes twice from the same
+// input and store the same bits twice. Arrays shorter than 16 sit in the top
+// lanes, zeros below.
+
+/// The end vector of p[0 ..< n], n >= 1.
+@inline(__always)
+func loadEnd(_ p: UnsafePointer<Float>, _ n: Int) -> Lanes {
+  if n >= 16 { return load(p, n - 16) }
+  var v = Lanes(repeating: 0)
+  for i in 0..<n { v[16 - n + i] = p[i] }
+  return v
+}
+
+@inline(__always)
+func loadEnd(_ p: UnsafeMutablePointer<Float>, _ n: Int) -> Lanes {
+  loadEnd(UnsafePointer(p), n)
+}
+
+@inline(__always)
+func storeEnd(_ v: Lanes, _ p: UnsafeMutablePointer<Float>, _ n: Int) {
+  if n >= 16 { return store(v, p, n - 16) }
+  for i in 0..<n { p[i] = v[16 - n + i] }
+}
+
+/// True in the lanes of the end vector that no whole vector covers.
+@inline(__always)
+func newLanes(_ n: Int) -> LaneMask {
+  laneIndex .>= IntLanes(repeating: Int32(truncatingIfNeeded: 16 - n % 16))
+}
+
+/// p[0 ..< n], n <= 16, in the low lanes, zeros above.
+@inline(__always)
+func loadStart(_ p: UnsafePointer<Float>, _ n: Int) -> Lanes {
+  var v = Lanes(repeating: 0)
+  for i in 0..<n { v[i] = p[i] }
+  return v
+}
+
+// MARK: Lane arithmetic
+
+/// min(v, bound) that keeps NaN.
+@inline(__always)
+func atMost(_ v: Lanes, _ bound: Float) -> Lanes {
+  let b = Lanes(repeating: bound)
+  return v.replacing(with: b, where: v .> b)
+}
+
+/// max(v, bound) that keeps NaN.
+@inline(__always)
+func atLeast(_ v: Lanes, _ bound: Float) -> Lanes {
+  let b = Lanes(repeating: bound)
+  return v.replacing(with: b, where: v .< b)
+}
+
+@inline(__always)
+func bits(_ v: Lanes) -> IntLanes { unsafeBitCast(v, to: IntLanes.self) }
+
+@inline(__always)
+func floats(_ v: IntLanes) -> Lanes { unsafeBitCast(v, to: Lanes.self) }
+
+@inline(__always)
+func magnitude(_ v: Lanes) -> Lanes { floats(bits(v) & IntLanes(repeating: 0x7fff_ffff)) }
+
+/// `size` with the sign of `sign`; `size` must be non-negative.
+@inline(__always)
+func withSign(of sign: Lanes, _ size: Lanes) -> Lanes {
+  floats(bits(size) | (bits(sign) & IntLanes(repeating: Int32.min)))
+}
+
+@inline(__always)
+func larger(_ a: Lanes, _ b: Lanes) -> Lanes { b.replacing(with: a, where: a .> b) }
+
+/// The lanes' sum, halves first.
+@inline(__always)
+func sumOfLanes(_ v: Lanes) -> Float {
+  let eight = v.lowHalf + v.highHalf
+  let four = eight.lowHalf + eight.highHalf
+  let two = four.lowHalf + four.highHalf
+  return two.x + two.y
+}
+
+@inline(__always)
+func largestLane(_ v: Lanes) -> Float {
+  let eight = v.lowHalf.replacing(with: v.highHalf, where: v.highHalf .> v.lowHalf)
+  let four = eight.lowHalf.replacing(with: eight.highHalf, where: eight.highHalf .> eight.lowHalf)
+  let two = four.lowHalf.replacing(with: four.highHalf, where: four.highHalf .> four.lowHalf)
+  return two.y > two.x ? two.y : two.x
+}
+
+// MARK: Conversions, lane by lane: the compiler makes one instruction of each
+
+@inline(__always)
+func doubles(_ v: Lanes) -> DoubleLanes {
+  DoubleLanes(
+    Double(v[0]), Double(v[1]), Double(v[2]), Double(v[3]), Double(v[4]), Double(v[5]),
+    Double(v[6]), Double(v[7]), Double(v[8]), Double(v[9]), Double(v[10]), Double(v[11]),
+    Double(v[12]), Double(v[13]), Double(v[14]), Double(v[15]))
+}
+
+@inline(__always)
+func converted(_ v: IntLanes) -> Lanes {
+  Lanes(
+    Float(v[0]), Float(v[1]), Float(v[2]), Float(v[3]), Float(v[4]), Float(v[5]), Float(v[6]),
+    Float(v[7]), Float(v[8]), Float(v[9]), Float(v[10]), Float(v[11]), Float(v[12]), Float(v[13]),
+    Float(v[14]), Float(v[15]))
+}
+
+@inline(__always)
+func widened(_ v: HalfLanes) -> WordLanes {
+  WordLanes(
+    UInt32(v[0]), UInt32(v[1]), UInt32(v[2]), UInt32(v[3]), UInt32(v[4]), UInt32(v[5]),
+    UInt32(v[6]), UInt32(v[7]), UInt32(v[8]), UInt32(v[9]), UInt32(v[10]), UInt32(v[11]),
+    UInt32(v[12]), UInt32(v[13]), UInt32(v[14]), UInt32(v[15]))
+}
+
+/// The low 16 bits of each lane.
+@inline(__always)
+func narrowed(_ v: WordLanes) -> HalfLanes {
+  let h = unsafeBitCast(v, to: SIMD32<UInt16>.self)
+  return HalfLanes(
+    h[0], h[2], h[4], h[6], h[8], h[10], h[12], h[14], h[16], h[18], h[20], h[22], h[24], h[26],
+    h[28], h[30])
+}
+
+/// a0 b0 a1 b1 ... a15 b15.
+@inline(__always)
+func interleaved(_ a: Lanes, _ b: Lanes) -> (Lanes, Lanes) {
+  (
+    Lanes(
+      a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3], a[4], b[4], a[5], b[5], a[6], b[6], a[7],
+      b[7]),
+    Lanes(
+      a[8], b[8], a[9], b[9], a[10], b[10], a[11], b[11], a[12], b[12], a[13], b[13], a[14], b[14],
+      a[15], b[15])
+  )
+}
+
+// MARK: Elementwise loops. Pass them functions, local ones if they capture, marked
+// `@inline(__always)`: a closure literal that is used twice stays a call per vector.
+
+@inline(__always)
+func copied(_ v: Lanes) -> Lanes { v }
+
+/// y = f(x); x may be y.
+@inline(__always)
+func map(
+  _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ n: Int, _ f: (Lanes) -> Lanes
+) {
+  let whole = n & ~15
+  let hasEnd = whole != n
+  let end = hasEnd ? loadEnd(x, n) : Lanes(repeating: 0)
+  var i = 0
+  while i < whole {
+    store(f(load(x, i)), y, i)
+    i &+= 16
+  }
+  if hasEnd { storeEnd(f(end), y, n) }
+}
+
+/// out = f(x, y); out may be either.
+@inline(__always)
+func map(
+  _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ out: UnsafeMutablePointer<Float>,
+  _ n: Int, _ f: (Lanes, Lanes) -> Lanes
+) {
+  let whole = n & ~15
+  let hasEnd = whole != n
+  let endX = hasEnd ? loadEnd(x, n) : Lanes(repeating: 0)
+  let endY = hasEnd ? loadEnd(y, n) : Lanes(repeating: 0)
+  var i = 0
+  while i < whole {
+    store(f(load(x, i), load(y, i)), out, i)
+    i &+= 16
+  }
+  if hasEnd { storeEnd(f(endX, endY), out, n) }
+}

@@ -1,0 +1,87 @@
+// Optimizer steps in place, formulas as in torch.optim (see kernels.h).
+
+func adamw(
+  _ p: UnsafeMutablePointer<Float>, _ grad: UnsafePointer<Float>, _ m: UnsafeMutablePointer<Float>,
+  _ v: UnsafeMutablePointer<Float>, _ n: Int, _ gradScale: Float, _ lr: Float, _ beta1: Float,
+  _ beta2: Float, _ eps: Float, _ weightDecay: Float, _ correction1: Float,
+  _ sqrtCorrection2: Float
+) {
+  let b1 = Lanes(repeating: beta1)
+  let c1 = Lanes(repeating: Float(1 - Double(beta1)))
+  let b2 = Lanes(repeating: beta2)
+  let c2 = Lanes(repeating: Float(1 - Double(beta2)))
+  let keep = Lanes(repeating: Float(1 - Double(lr) * Double(weightDecay)))
+  let step = Lanes(repeating: Float(Double(lr) / Double(correction1)))
+  let scale = Lanes(repeating: gradScale)
+  let root = Lanes(repeating: sqrtCorrection2)
+  let e = Lanes(repeating: eps)
+
+  @inline(__always)
+  func update(_ old: Lanes, _ gradient: Lanes, _ m: Lanes, _ v: Lanes) -> (Lanes, Lanes, Lanes) {
+    let g = gradient * scale
+    let first = multiplyAdd(b1, m, c1 * g)
+    let second = multiplyAdd(b2, v, c2 * g * g)
+    let change = step * first / (second.squareRoot() / root + e)
+    return (old * keep - change, first, second)
+  }
+
+  let whole = n & ~15
+  let zero = Lanes(repeating: 0)
+  var end = (zero, zero, zero)
+  if whole != n { end = update(loadEnd(p, n), loadEnd(grad, n), loadEnd(m, n), loadEnd(v, n)) }
+  var i = 0
+  while i < whole {
+    let new = update(load(p, i), load(grad, i), load(m, i), load(v, i))
+    store(new.0, p, i)
+    store(new.1, m, i)
+    store(new.2, v, i)
+    i &+= 16
+  }
+  if whole != n {
+    storeEnd(end.0, p, n)
+    storeEnd(end.1, m, n)
+    storeEnd(end.2, v, n)
+  }
+}
+
+func sgd(
+  _ p: UnsafeMutablePointer<Float>, _ grad: UnsafePointer<Float>,
+  _ buf: UnsafeMutablePointer<Float>?, _ n: Int, _ gradScale: Float, _ lr: Float,
+  _ momentum: Float, _ weightDecay: Float, _ first: Int32
+) {
+  let scale = Lanes(repeating: gradScale)
+  let decay = Lanes(repeating: weightDecay)
+  let rate = Lanes(repeating: -lr)
+  guard let buf else {
+    @inline(__always)
+    func plain(_ old: Lanes, _ gradient: Lanes) -> Lanes {
+      multiplyAdd(rate, multiplyAdd(decay, old, scale * gradient), old)
+    }
+    return map(UnsafePointer(p), grad, p, n, plain)
+  }
+  let keep = Lanes(repeating: momentum)
+
+  @inline(__always)
+  func update(_ old: Lanes, _ gradient: Lanes, _ velocity: Lanes) -> (Lanes, Lanes) {
+    let g = multiplyAdd(decay, old, scale * gradient)
+    // The first step must not read the buffer, 0 * NaN would stay NaN.
+    let new = first != 0 ? g : multiplyAdd(keep, velocity, g)
+    return (multiplyAdd(rate, new, old), new)
+  }
+
+  let whole = n & ~15
+  let zero = Lanes(repeating: 0)
+  var end = (zero, zero)
+  if whole != n { end = update(loadEnd(p, n), loadEnd(grad, n), loadEnd(buf, n)) }
+  var i = 0
+  while i < whole {
+    let new = update(load(p, i), load(grad, i), load(buf, i))
+    store(new.0, p, i)
+    store(new.1, buf, i)
+    i &+= 16
+  }
+  if whole != n {
+    storeEnd(end.0, p, n)
+    storeEnd(end.1, buf, n)
+  }
+}

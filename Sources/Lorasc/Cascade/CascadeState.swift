@@ -1,0 +1,36 @@
+/// A pair of factors with their scale: the change s B A.
+final class FactorPair {
+  /// (r, in), (out, r)
+  let a: FloatBuffer
+  let b: FloatBuffer
+  let rank: Int
+  let scale: Float
+
+  init(a: FloatBuffer, b: FloatBuffer, rank: Int, scale: Float) {
+    self.a = a
+    self.b = b
+    self.rank = rank
+    self.scale = scale
+  }
+}
+
+/// Where an adapter stands in its cascades.
+struct CascadeState {
+  /// The current cascade t, from 1.
+  var index = 1
+  var rule = SlowRule.interpolate
+  /// μ_t of the current cascade.
+  var rate = 1.0
+  /// μ of the finished ones.
+  var rates: [Double] = []
+  /// Factors of each finished cascade, for each target: what `SlowRule.mergeWeights` weighs.
+  var terms: [[FactorPair]] = []
+  /// `ema_factors`: Aˢ, Bˢ for each target, from the first cascade's start on.
+  var slowFactors: [FactorPair] = []
+  /// A of the first cascade's start for each target, for `reinit=same_a`.
+  var initialA: [FloatBuffer] = []
+  /// The values of modules trained in full at the cascade's start, for `slow_head`.
+  var fullStart: FloatBuffer?
+  /// Persistent noise is in the masters: the change has full rank.
+  var isFullRank = false
+}

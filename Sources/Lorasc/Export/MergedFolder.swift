@@ -1,0 +1,286 @@
+import CSupport
+
+/// What a merge changed.
+public struct MergeReport: Sendable {
+  /// Tensors written, and those of them that differ from the base.
+  public var tensors = 0
+  public var changed = 0
+  /// Largest |merged − base|.
+  public var maxChange = 0.0
+  /// Share of the changed elements whose change the output's element type rounds away.
+  public var roundedAway = 0.0
+}
+
+extension Adapter {
+  /// Writes the merged view as a Hugging Face folder, in one step: weights in the base's
+  /// element types (float32 arithmetic, one rounding), config.json with `id2label` and
+  /// `problem_type`, and the tokenizer's files. Head `classifier` opens as
+  /// `AutoModelForSequenceClassification`, `mean_linear` as a `SentenceTransformer`, whose
+  /// `encode` gives the logits.
+  ///
+  /// An existing folder is replaced and keeps its other files; the model's own is refused.
+  ///
+  /// - Throws: `.io`, `.argument`, `.nonFinite`, `.outOfMemory`
+  @discardableResult
+  public func merge(to directory: String) throws -> MergeReport {
+    try use {
+      try BLASThreads.withSingleThread {
+        try MergedFolder(self, directory).write()
+      }
+    }
+  }
+}
+
+/// One merge on its way to a folder.
+private final class MergedFolder {
+  private let adapter: Adapter
+  private let model: Model
+  private let folder: AtomicFolder
+  private let compute: Compute
+  private var report = MergeReport()
+  private var changedElements = 0
+  private var lostElements = 0
+
+  init(_ adapter: Adapter, _ directory: String) throws {
+    self.adapter = adapter
+    model = adapter.model
+    try Files.check(path: directory)
+    if let target = Files.status(of: directory), let source = Files.status(of: model.path),
+      target.st_ino == source.st_ino, target.st_dev == source.st_dev
+    {
+      throw LorascError(
+        .argument, "\(directory): is the folder of the open model itself", subject: directory)
+    }
+    folder = try AtomicFolder(path: directory)
+    compute = try Compute(threads: model.threads, level: model.level)
+  }
+
+  func write() throws -> MergeReport {
+    try writeWeights()
+    try writeConfig()
+    if adapter.head.kind == .meanLinear { try writeSentenceTransformer() }
+    for name in ModelFolder.companions(of: adapter.head.kind) {
+      let source = Files.join(model.path, name)
+      guard let status = Files.status(of: source), Files.isRegular(status) else { continue }
+      try folder.copyFile(from: source, to: name)
+    }
+    // A chain of modules from an earlier merge would hide transformers' own head.
+    let isClassifier = adapter.head.kind == .classifier
+    try folder.commit { name in
+      AtomicFolder.isOldWeights(name) || (isClassifier && name == "modules.json")
+    }
+    if changedElements > 0 { report.roundedAway = Double(lostElements) / Double(changedElements) }
+    return report
+  }
+
+  // MARK: Weights
+
+  /// Where a tensor's merged values come from; nil: as in the base.
+  private enum Source {
+    case target(Int)
+    case master(Int)
+    case full(Int)
+  }
+
+  private func writeWeights() throws {
+    var sources: [String: Source] = [:]
+    for linear in adapter.masters.keys {
+      sources[model.linears[linear].name + ".weight"] = .master(linear)
+    }
+    for (position, target) in adapter.targets.enumerated() {
+      sources[model.linears[target.linear].name + ".weight"] = .target(position)
+    }
+    for module in adapter.fullModules {
+      guard let linear = module.linear else { continue }
+      let name = model.linears[linear].name
+      sources[name + ".weight"] = .full(module.weight)
+      if let bias = module.bias { sources[name + ".bias"] = .full(bias) }
+    }
+
+    let kept = try encoderTensors()
+    let prefix = adapter.head.kind == .classifier ? "bert." : ""
+    var tensors = kept.map {
+      SafetensorsWriter.Tensor(
+        name: prefix + model.bareName($0.name), type: $0.type, shape: $0.shape)
+    }
+    let head = adapter.fullModules.first { $0.linear == nil }
+    let headParameters =
+      adapter.head.kind == .classifier
+      ? [head?.weight, head?.bias].compactMap { $0 } : []
+    for parameter in headParameters {
+      let description = adapter.parameters.list[parameter]
+      tensors.append(.init(name: description.name, type: .f32, shape: description.shape))
+    }
+    let writer = try SafetensorsWriter(
+      path: try folder.path(of: TensorStore.single), tensors: tensors,
+      metadata: [("format", "pt")])
+    for entry in kept {
+      try append(entry, sources[model.bareName(entry.name)], writer)
+    }
+    for parameter in headParameters { try appendHead(parameter, writer) }
+    try writer.commit()
+    report.tensors = tensors.count
+  }
+
+  /// The base's tensors without heads of other tasks, wide types first.
+  private func encoderTensors() throws -> [TensorEntry] {
+    let entries = try model.store.names
+      .filter { name in
+        name.hasPrefix(model.prefix) && !["classifier.", "cls."].contains { name.hasPrefix($0) }
+      }
+      .map { try model.store.entry($0) }
+    // A stable sort: the file's order within a width.
+    return entries.enumerated()
+      .sorted { ($1.element.type.bits, $0.offset) < ($0.element.type.bits, $1.offset) }
+      .map(\.element)
+  }
+
+  private func append(_ entry: TensorEntry, _ source: Source?, _ writer: SafetensorsWriter) throws {
+    guard let source else { return try writer.append(try model.store.bytes(entry.name)) }
+    let merged = try FloatBuffer(count: entry.elementCount, what: entry.name)
+    switch source {
+    case .target(let position):
+      try adapter.weight(position, .merged, into: merged.pointer, compute)
+    case .master(let linear):
+      merged.pointer.update(from: adapter.clean(linear), count: merged.count)
+    case .full(let parameter):
+      adapter.fullValue(parameter, .merged, into: merged.pointer)
+    }
+    try checkFinite(merged, entry.name)
+    let base = try model.store.float32(entry.name)
+    switch entry.type {
+    case .f16: try appendRounded(merged, base, compute.kernels.f32_to_f16, compute.kernels.f16_to_f32, writer)
+    case .bf16:
+      try appendRounded(merged, base, compute.kernels.f32_to_bf16, compute.kernels.bf16_to_f32, writer)
+    case .f32:
+      count(merged, base, written: merged)
+      try writer.append(UnsafeBufferPointer(merged.buffer))
+    default:
+      throw LorascError(
+        .unsupported, "\(entry.name): merged weights cannot be written as \(entry.type.rawValue)",
+        subject: entry.name)
+    }
+  }
+
+  private typealias Narrow = (UnsafePointer<Float>, UnsafeMutablePointer<UInt16>, Int) -> Void
+  private typealias Widen = (UnsafePointer<UInt16>, UnsafeMutablePointer<Float>, Int) -> Void
+
+  private func appendRounded(
+    _ merged: FloatBuffer, _ base: FloatView, _ narrow: Narrow, _ widen: Widen,
+    _ writer: SafetensorsWriter
+  ) throws {
+    let rounded = try AlignedBuffer<UInt16>(count: merged.count, what: "rounded weights")
+    let written = try FloatBuffer(count: merged.count, what: "rounded weights")
+    narrow(merged.pointer, rounded.pointer, merged.count)
+    widen(rounded.pointer, written.pointer, merged.count)
+    try checkFinite(written, "rounded weights")
+    count(merged, base, written: written)
+    try writer.append(rounded.raw.prefix(merged.count * 2))
+  }
+
+  private func count(_ merged: FloatBuffer, _ base: FloatView, written: FloatBuffer) {
+    var changed = 0
+    var lost = 0
+    var largest: Float = 0
+    for index in 0..<merged.count {
+      let before = base.pointer[index]
+      guard merged.pointer[index] != before else { continue }
+      changed += 1
+      if written.pointer[index] == before { lost += 1 }
+      largest = max(largest, abs(merged.pointer[index] - before))
+    }
+    if changed > lost { report.changed += 1 }
+    changedElements += changed
+    lostElements += lost
+    report.maxChange = max(report.maxChange, Double(largest))
+  }
+
+  private func checkFinite(_ values: FloatBuffer, _ name: String) throws {
+    guard compute.kernels.max_abs(values.pointer, values.count).isFinite else {
+      throw LorascError(.nonFinite, "merged \(name) holds NaN or infinity", subject: name)
+    }
+  }
+
+  private func appendHead(_ parameter: Int, _ writer: SafetensorsWriter) throws {
+    let values = try FloatBuffer(
+      count: adapter.parameters.list[parameter].count, what: adapter.parameters.list[parameter].name)
+    adapter.fullValue(parameter, .merged, into: values.pointer)
+    try checkFinite(values, adapter.parameters.list[parameter].name)
+    try writer.append(UnsafeBufferPointer(values.buffer))
+  }
+
+  // MARK: Descriptions
+
+  private func writeConfig() throws {
+    var config = model.configJSON
+    let head = adapter.head
+    config["architectures"] = [
+      .string(head.kind == .classifier ? "BertForSequenceClassification" : "BertModel")
+    ]
+    var names = JSONObject()
+    var numbers = JSONObject()
+    for label in 0..<head.labels {
+      let name = head.labelNames.isEmpty ? "LABEL_\(label)" : head.labelNames[label]
+      names[String(label)] = .string(name)
+      numbers[name] = .integer(Int64(label))
+    }
+    config["id2label"] = .object(names)
+    config["label2id"] = .object(numbers)
+    config["problem_type"] = .string(head.problem.rawValue)
+    try folder.write(try JSONValue.object(config).text(), to: "config.json")
+  }
+
+  private func writeSentenceTransformer() throws {
+    func module(_ index: Int, _ path: String, _ type: String) -> JSONValue {
+      [
+        "idx": .integer(Int64(index)), "name": .string(String(index)), "path": .string(path),
+        "type": .string("sentence_transformers.models." + type),
+      ]
+    }
+    let modules: JSONValue = [
+      module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling"), module(2, "2_Dense", "Dense"),
+    ]
+    let hidden = Int64(model.hiddenSize)
+    let pooling: JSONValue = [
+      "word_embedding_dimension": .integer(hidden), "pooling_mode_cls_token": false,
+      "pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": false,
+      "pooling_mode_mean_sqrt_len_tokens": false,
+    ]
+    let dense: JSONValue = [
+      "in_features": .integer(hidden), "out_features": .integer(Int64(adapter.head.labels)),
+      "bias": true, "activation_function": "torch.nn.modules.linear.Identity",
+    ]
+    try folder.write(try modules.text(), to: "modules.json")
+    try folder.write(try pooling.text(), to: "1_Pooling/config.json")
+    try folder.write(try dense.text(), to: "2_Dense/config.json")
+    if Files.status(of: Files.join(model.path, "sentence_bert_config.json")) == nil {
+      let transformer: JSONValue = [
+        "max_seq_length": .integer(Int64(model.maximumPositions)), "do_lower_case": false,
+      ]
+      try folder.write(try transformer.text(), to: "sentence_bert_config.json")
+    }
+    guard let head = adapter.fullModules.first(where: { $0.linear == nil }) else { return }
+    let parameters = [(head.weight, "linear.weight"), (head.bias, "linear.bias")]
+      .compactMap { index, name in index.map { ($0, name) } }
+    let writer = try SafetensorsWriter(
+      path: try folder.path(of: "2_Dense/model.safetensors"),
+      tensors: parameters.map {
+        .init(name: $0.1, type: .f32, shape: adapter.parameters.list[$0.0].shape)
+      }, metadata: [("format", "pt")])
+    for (parameter, _) in parameters { try appendHead(parameter, writer) }
+    try writer.commit()
+    report.tensors += parameters.count
+  }
+}
+
+extension ModelFolder {
+  /// Files that go with the weights unchanged.
+  static func companions(of head: HeadKind) -> [String] {
+    let tokenizer = [
+      "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
+      "special_tokens_map.json", "added_tokens.json", "sentencepiece.bpe.model", "spiece.model",
+    ]
+    let sentence = ["sentence_bert_config.json", "config_sentence_transformers.json"]
+    return head == .meanLinear ? tokenizer + sentence : tokenizer
+  }
+}

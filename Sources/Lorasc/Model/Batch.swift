@@ -1,0 +1,111 @@
+/// Rows of token ids one after another without padding, in the caller's memory, which
+/// must stay valid and unchanged while a call uses it.
+public struct Batch: @unchecked Sendable {
+  /// `offsets[rows]` ids in all.
+  public var tokens: UnsafeBufferPointer<Int32>
+  /// rows + 1 numbers, the first 0, strictly increasing: row i is `[offsets[i], offsets[i + 1])`.
+  public var offsets: UnsafeBufferPointer<Int64>
+  /// Beside `tokens`; nil: all 0.
+  public var tokenTypes: UnsafePointer<Int32>?
+  /// A class a row; `ignoredLabel`: the row has no loss.
+  public var labels: UnsafePointer<Int32>?
+  /// Regression targets, (rows, num_labels).
+  public var targets: UnsafePointer<Float>?
+  /// A weight >= 0 a row; nil: all 1.
+  public var rowWeights: UnsafePointer<Float>?
+
+  public static let ignoredLabel: Int32 = -100
+
+  public var rows: Int { max(0, offsets.count - 1) }
+
+  public init(
+    tokens: UnsafeBufferPointer<Int32>, offsets: UnsafeBufferPointer<Int64>,
+    tokenTypes: UnsafePointer<Int32>? = nil, labels: UnsafePointer<Int32>? = nil,
+    targets: UnsafePointer<Float>? = nil, rowWeights: UnsafePointer<Float>? = nil
+  ) {
+    self.tokens = tokens
+    self.offsets = offsets
+    self.tokenTypes = tokenTypes
+    self.labels = labels
+    self.targets = targets
+    self.rowWeights = rowWeights
+  }
+
+  /// - Throws: `.shape` where the offsets are not 0 = o_0 < o_1 < … = count of the tokens.
+  func checkOffsets() throws {
+    guard offsets.count >= 2 else {
+      throw LorascError(.shape, "the batch has no rows", subject: "offsets")
+    }
+    guard offsets[0] == 0 else {
+      throw LorascError(.shape, "offsets[0] is \(offsets[0]), not 0", subject: "offsets")
+    }
+    for row in 0..<rows where offsets[row + 1] <= offsets[row] {
+      let what = offsets[row + 1] == offsets[row] ? "is empty" : "ends before it starts"
+      throw LorascError(
+        .shape, "row \(row) \(what): offsets \(offsets[row]), \(offsets[row + 1])",
+        subject: "offsets")
+    }
+    guard Int(offsets[rows]) == tokens.count else {
+      throw LorascError(
+        .shape, "the last offset is \(offsets[rows]) for \(tokens.count) tokens",
+        subject: "offsets")
+    }
+  }
+}
+
+/// Rows for training and evaluation.
+///
+/// Either borrowed (`init(borrowing:)`: the memory must outlive the dataset) or owned.
+public final class Dataset: @unchecked Sendable {
+  let batch: Batch
+  private let owned: [Any]
+
+  public var rows: Int { batch.rows }
+
+  /// - Throws: `.shape`; ids and labels are checked against the model when they are used.
+  public init(borrowing batch: Batch) throws {
+    try batch.checkOffsets()
+    self.batch = batch
+    owned = []
+  }
+
+  /// Copies the rows.
+  /// - Parameters:
+  ///   - rows: token ids of each row, at least one each
+  ///   - labels: a class a row, or nil
+  ///   - targets: regression targets, (rows, num_labels) flattened, or nil
+  public init(rows: [[Int32]], labels: [Int32]? = nil, targets: [Float]? = nil) throws {
+    guard labels.map({ $0.count == rows.count }) ?? true else {
+      throw LorascError(.shape, "\(labels?.count ?? 0) labels for \(rows.count) rows", subject: "labels")
+    }
+    if let targets, rows.isEmpty || targets.count % rows.count != 0 {
+      throw LorascError(
+        .shape, "\(targets.count) targets for \(rows.count) rows", subject: "targets")
+    }
+    let tokenBuffer = try AlignedBuffer<Int32>(count: rows.reduce(0) { $0 + $1.count }, what: "tokens")
+    let offsetBuffer = try AlignedBuffer<Int64>(count: rows.count + 1, what: "offsets")
+    var position = 0
+    for (index, row) in rows.enumerated() {
+      for id in row {
+        tokenBuffer.pointer[position] = id
+        position += 1
+      }
+      offsetBuffer.pointer[index + 1] = Int64(position)
+    }
+    var owned: [Any] = [tokenBuffer, offsetBuffer]
+    func keep<T>(_ values: [T]?, _ what: String) throws -> UnsafePointer<T>? {
+      guard let values else { return nil }
+      let buffer = try AlignedBuffer<T>(count: values.count, what: what)
+      buffer.pointer.update(from: values, count: values.count)
+      owned.append(buffer)
+      return UnsafePointer(buffer.pointer)
+    }
+    let batch = Batch(
+      tokens: UnsafeBufferPointer(tokenBuffer.buffer),
+      offsets: UnsafeBufferPointer(offsetBuffer.buffer),
+      labels: try keep(labels, "labels"), targets: try keep(targets, "targets"))
+    try batch.checkOffsets()
+    self.batch = batch
+    self.owned = owned
+  }
+}

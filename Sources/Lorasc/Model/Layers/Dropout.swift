@@ -1,0 +1,45 @@
+import CSupport
+
+/// One site of dropout. The mask comes from the counter-based generator, keyed by the
+/// draw and the site, so the backward makes it again instead of keeping it.
+struct Dropout {
+  let probability: Float
+  let stream: lorasc_random_stream
+
+  /// y = x ⊙ mask / (1 − p), in place too; `first` is the index of x[0] within the site.
+  func apply(
+    _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, rows: Int, columns: Int,
+    _ compute: Compute
+  ) {
+    let kernel = compute.kernels.dropout
+    compute.forRows(rows, cost: 4 * columns) { start, end in
+      kernel(
+        x + start * columns, y + start * columns, (end - start) * columns, stream,
+        UInt64(start * columns), probability)
+    }
+  }
+}
+
+/// Probabilities of a trainer, and what keys the masks of one forward and backward.
+struct DropoutPlan {
+  var hidden: Float = 0
+  var attention: Float = 0
+  var classifier: Float = 0
+  var seed: UInt64 = 0
+  /// Counts the forward passes of the trainer.
+  var draw: Int = 0
+
+  static let none = DropoutPlan()
+
+  func hidden(_ site: String) -> Dropout? { make(hidden, .hiddenDropout, site) }
+  func attention(_ site: String) -> Dropout? { make(attention, .attentionDropout, site) }
+  func classifier(_ site: String) -> Dropout? { make(classifier, .classifierDropout, site) }
+
+  private func make(_ probability: Float, _ purpose: RandomStream.Purpose, _ site: String)
+    -> Dropout?
+  {
+    guard probability > 0 else { return nil }
+    let stream = RandomStream(seed: seed, purpose: purpose, cascade: 0, step: draw, name: site)
+    return Dropout(probability: probability, stream: stream.c)
+  }
+}

@@ -1,0 +1,134 @@
+/// The options of scope "trainer", read once and checked against each other.
+struct TrainerSettings: Sendable {
+  enum CascadeUnit: Sendable, Equatable {
+    case epochs(Int)
+    case steps(Int)
+    case list([Int])
+    /// As the host says, or never.
+    case none
+  }
+  enum OptimizerKind: String, Sendable { case adamw, sgd }
+
+  let threads: Int
+  let seed: UInt64
+  let epochs: Int
+  let maxSteps: Int
+  let batchSize: Int
+  let accumulationSteps: Int
+  let maxBatchTokens: Int
+  let shuffle: Bool
+
+  let labelSmoothing: Double
+  let classWeights: [Double]
+  let hiddenDropout: Float
+  let attentionDropout: Float
+  let classifierDropout: Float
+
+  let optimizer: OptimizerKind
+  let learningRate: Double
+  let weightDecay: Double
+  let beta1: Double
+  let beta2: Double
+  let epsilon: Double
+  let momentum: Double
+  let maxGradNorm: Double
+  let schedule: Schedule
+
+  let cascadeUnit: CascadeUnit
+  let slowRule: SlowRule
+  let slowRates: SlowRates
+  let noise: Noise
+  let sameA: Bool
+  let resetsOptimizer: Bool
+  let rewarmupRatio: Double
+  let rewarmupSteps: Int
+  let slowHead: Bool
+
+  init(_ options: Options, model: Model, head: HeadDescription) throws {
+    threads = try options.integer("threads")
+    seed = UInt64(try options.integer("seed"))
+    epochs = try options.integer("epochs")
+    maxSteps = try options.integer("max_steps")
+    batchSize = try options.integer("batch_size")
+    accumulationSteps = try options.integer("gradient_accumulation_steps")
+    maxBatchTokens = try options.integer("max_batch_tokens")
+    shuffle = try options.boolean("shuffle")
+
+    labelSmoothing = try options.number("label_smoothing")
+    classWeights = try options.numbers("class_weights")
+    guard classWeights.isEmpty || classWeights.count == head.labels else {
+      throw LorascError(
+        .option, "option class_weights: \(classWeights.count) weights for \(head.labels) labels",
+        subject: "class_weights")
+    }
+    guard classWeights.allSatisfy({ $0 >= 0 }), classWeights.isEmpty || classWeights.contains(where: { $0 > 0 })
+    else {
+      throw LorascError(
+        .option, "option class_weights: weights are >= 0 and not all 0", subject: "class_weights")
+    }
+    if head.problem == .regression, !classWeights.isEmpty || labelSmoothing > 0 {
+      let key = classWeights.isEmpty ? "label_smoothing" : "class_weights"
+      throw LorascError(.option, "option \(key): not with regression", subject: key)
+    }
+    let config = model.bert.config
+    func dropout(_ key: String, _ ofConfig: Float) throws -> Float {
+      try options.text(key) == "from_config" ? ofConfig : Float(try options.number(key))
+    }
+    hiddenDropout = try dropout("hidden_dropout", config.hiddenDropout)
+    attentionDropout = try dropout("attention_dropout", config.attentionDropout)
+    classifierDropout = try dropout("classifier_dropout", config.classifierDropout)
+
+    optimizer = OptimizerKind(rawValue: try options.text("optimizer")) ?? .adamw
+    learningRate = try options.number("learning_rate")
+    weightDecay = try options.number("weight_decay")
+    beta1 = try options.number("beta1")
+    beta2 = try options.number("beta2")
+    epsilon = try options.number("eps")
+    guard epsilon > 0 else { throw Options.bad("eps", "0", "is not positive") }
+    momentum = try options.number("momentum")
+    maxGradNorm = try options.number("max_grad_norm")
+    schedule = try Schedule(options)
+
+    cascadeUnit = try Self.cascadeUnit(options)
+    slowRule = try SlowRule(options)
+    slowRates = try SlowRates(options)
+    noise = try Noise(options)
+    sameA = try options.text("reinit") == "same_a"
+    resetsOptimizer = try options.text("boundary_optimizer") == "reset"
+    rewarmupRatio = try options.number("rewarmup_ratio")
+    rewarmupSteps = try options.integer("rewarmup_steps")
+    slowHead = try options.boolean("slow_head")
+    if slowRule == .emaFactors, !sameA, cascadeUnit != .none {
+      Log.send(
+        .warning,
+        "slow_rule ema_factors averages factors that start from different A: set reinit=same_a")
+    }
+  }
+
+  private static func cascadeUnit(_ options: Options) throws -> CascadeUnit {
+    let length = try options.integer("cascade_length")
+    let method = try options.text("method")
+    if method == "lora", !options.isSet("cascade_unit") { return .none }
+    switch try options.text("cascade_unit") {
+    case "epoch": return .epochs(length)
+    case "step": return .steps(length)
+    case "list":
+      let items = try options.list("cascade_list")
+      let lengths = try items.map { item in
+        guard let length = Int(item), length >= 1 else {
+          throw Options.bad("cascade_list", item, "is no number of steps")
+        }
+        return length
+      }
+      guard !lengths.isEmpty else { throw Options.bad("cascade_list", "", "is empty") }
+      return .list(lengths)
+    default: return .none
+    }
+  }
+
+  func dropout(draw: Int) -> DropoutPlan {
+    DropoutPlan(
+      hidden: hiddenDropout, attention: attentionDropout, classifier: classifierDropout,
+      seed: seed, draw: draw)
+  }
+}

