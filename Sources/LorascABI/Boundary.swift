@@ -1,7 +1,7 @@
 import CSupport
 import Glibc
 import Lorasc
-public import CLorasc
+import CLorasc
 
 /// The one way from C into the engine: no error and no trap leaves it.
 func call(_ body: () throws -> Void) -> lorasc_status {

@@ -16,14 +16,17 @@ typedef struct lorasc_thread_error {
   char subject_text[1024];
 } lorasc_thread_error;
 
+/* Shared inside the library, not part of its interface. */
+#define LORASC_HIDDEN __attribute__((visibility("hidden")))
+
 /* The calling thread's; never NULL. */
-lorasc_thread_error *lorasc_thread_error_get(void);
+LORASC_HIDDEN lorasc_thread_error *lorasc_thread_error_get(void);
 
 /* Handles' interrupt words, one a slot, never freed: an interrupt from a signal handler
    compares and stores here and takes no lock. NULL beyond the last slot. */
 #define LORASC_SLOT_COUNT 65536
-uint64_t *lorasc_slot_word(size_t slot);
+LORASC_HIDDEN uint64_t *lorasc_slot_word(size_t slot);
 
 /* True in a child made by fork() after the library was loaded. */
-bool lorasc_is_forked_child(void);
+LORASC_HIDDEN bool lorasc_is_forked_child(void);
 #endif

@@ -50,7 +50,8 @@ public final class Adapter: @unchecked Sendable {
   /// - Throws: `.noMatch`, `.option`, `.outOfMemory`
   public init(model: Model, options: Options = Options()) throws {
     self.model = model
-    settings = try AdapterSettings(options, model: model)
+    let settings = try AdapterSettings(options, model: model)
+    self.settings = settings
     var builder = ParameterSet.Builder()
     targets = try Self.match(model, settings).map { linear in
       let module = model.linears[linear]

@@ -175,7 +175,7 @@ private final class MergedFolder {
     widen(rounded.pointer, written.pointer, merged.count)
     try checkFinite(written, "rounded weights")
     count(merged, base, written: written)
-    try writer.append(rounded.raw.prefix(merged.count * 2))
+    try writer.append(UnsafeRawBufferPointer(rebasing: rounded.raw.prefix(merged.count * 2)))
   }
 
   private func count(_ merged: FloatBuffer, _ base: FloatView, written: FloatBuffer) {

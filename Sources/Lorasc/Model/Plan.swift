@@ -21,7 +21,8 @@ final class Plan {
     self.arena = arena
     batch = try StagedBatch(
       tokenCapacity: tokenCapacity, limits: model.limits(head: head), arena: arena)
-    linears = model.linears.map { LinearLayer($0) }
+    let linears = model.linears.map { LinearLayer($0) }
+    self.linears = linears
     encoder = try BertEncoder(
       model.bert, linears: linears, tokens: tokenCapacity, training: training, compute, arena)
     guard let head else {
