@@ -19,10 +19,13 @@ let shipLinkerSettings: [LinkerSetting] = ship
   ] : []
 
 /// One folder of kernel sources, compiled once a CPU level (see Sources/Kernels/README.md).
-func kernels(_ name: String, cpu: [String]) -> Target {
+func kernels(_ name: String, level: String, cpu: [String] = []) -> Target {
   .target(
     name: name, dependencies: ["CSupport"], exclude: ["README.md"],
-    swiftSettings: [.unsafeFlags(["-Xcc", "-fno-math-errno"] + cpu, .when(configuration: .release))])
+    swiftSettings: [
+      .define(level),
+      .unsafeFlags(["-Xcc", "-fno-math-errno"] + cpu, .when(configuration: .release)),
+    ])
 }
 
 #if arch(x86_64)
@@ -46,16 +49,16 @@ let package = Package(
     .systemLibrary(name: "CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
     .systemLibrary(name: "CLorasc", path: "include"),
     .target(name: "CSupport"),
-    kernels("Kernels", cpu: []),
-    kernels("KernelsAVX2", cpu: avx2),
-    kernels("KernelsAVX512", cpu: avx512),
+    kernels("Kernels", level: "LORASC_BASELINE"),
+    kernels("KernelsAVX2", level: "LORASC_AVX2", cpu: avx2),
+    kernels("KernelsAVX512", level: "LORASC_AVX512", cpu: avx512),
     .target(
       name: "Lorasc",
       dependencies: ["COpenBLAS", "CSupport", "Kernels", "KernelsAVX2", "KernelsAVX512"]),
     .target(
       name: "LorascABI", dependencies: ["Lorasc", "CLorasc", "CFFI", "CSupport"],
       exclude: ["exports.map"], linkerSettings: shipLinkerSettings),
-    .testTarget(name: "KernelTests", dependencies: ["Lorasc", "CSupport", "Kernels", "KernelsAVX2", "KernelsAVX512"]),
+    .testTarget(name: "KernelTests", dependencies: ["Lorasc", "CSupport", "COpenBLAS"]),
     .testTarget(name: "LorascTests", dependencies: ["Lorasc", "CLorasc", "CSupport"]),
   ],
   swiftLanguageModes: [.v6]

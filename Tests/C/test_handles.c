@@ -125,6 +125,8 @@ static void all_refuse(enum kind kind, void *handle, const char *what) {
   char about[160];
   for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
     if (calls[i].kind != kind) continue;
+    if (!handle && calls[i].call == adapter_options) continue; /* all defaults, as in open */
+    if (!handle && calls[i].call == trainer_options) continue;
     snprintf(about, sizeof about, "%s with a %s handle", calls[i].name, what);
     check_about(about);
     out = untouched;

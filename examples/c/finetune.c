@@ -4,7 +4,7 @@
  *   ./finetune <model folder> <train.tokens> <dev.tokens> <output folder>
  *
  * A .tokens file is text: "lorasc-tokens 1 <rows> <num_labels>", then for each row
- * "<label> <n> <id> <id> ...". tokenize.py writes one from plain text. Ctrl-C ends the
+ * "<label> <n> <id> <id> ..."; examples/python/write_tokens.py writes some. Ctrl-C ends the
  * training after the current batch; what was learned by then is still written. */
 #include <lorasc.h>
 

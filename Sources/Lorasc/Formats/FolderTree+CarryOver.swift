@@ -28,6 +28,8 @@ extension FolderTree {
         }
         guard isFolder else { continue }
       } else if Files.isFolder(status) {
+        // Before the folder is made, or the stage would be too deep to be removed.
+        try checkDepth(depth + 1, old)
         guard mkdirat(new.descriptor, name, 0o777) == 0 else {
           throw new.failure("cannot be created", name)
         }

@@ -247,6 +247,9 @@ import Testing
     }
     expectFailure(.io, "nested deeper") { try save(scratch["m"]) }
     #expect(Files.status(of: path) != nil)
+    // The stage is gone, however deep it had become.
+    let names = try OpenFolder(path: scratch.path).names().map(OpenFolder.text)
+    #expect(names == ["m"])
     // Beyond what the library itself would remove.
     for _ in 0..<10 {
       rmdir(path)

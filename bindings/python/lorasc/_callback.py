@@ -32,16 +32,20 @@ class ProgressTrampoline:
 
     def _receive(self) -> Generator[int, Any, None]:
         stop = 0
+        waiting = True
         while True:
             try:
                 while True:
                     struct = yield stop
+                    waiting = False
                     progress = read_progress(struct.contents)
                     for callback in self._callbacks:
                         callback(progress)
-            except GeneratorExit:
-                return
+                    waiting = True
             except BaseException as error:
+                if waiting and isinstance(error, GeneratorExit):
+                    return  # collected, not raised by a callback
+                waiting = True
                 if self.error is None:
                     self.error = error
                 stop = 1

@@ -1,0 +1,121 @@
+import COpenBLAS
+import CSupport
+
+/// Threads, kernels and matrix products: what everything that computes runs on.
+///
+/// Matrices are row-major float32 with leading dimensions in elements, counts may be 0. Work is
+/// split by its shape only, never by the number of threads, so the bits do not depend on that
+/// number. Nothing here allocates after init but the pool's 32 bytes a parallel region. Products
+/// expect OpenBLAS at one thread: call them within `BLASThreads.withSingleThread`.
+///
+/// One thread at a time may use a `Compute`.
+final class Compute: Sendable {
+  private let pool: ThreadPool
+  // Safe: because the table is immutable.
+  nonisolated(unsafe) let kernels: lorasc_kernels
+
+  /// Lanes of `forTasks` are 0 ..< threads.
+  var threads: Int { pool.threads }
+
+  /// - Parameter level: nil: the best of this CPU.
+  /// - Throws: see `ThreadPool.init` and `KernelLevel.table`.
+  init(threads: Int, level: KernelLevel? = nil) throws {
+    kernels = try (level ?? .best).table()
+    pool = try ThreadPool(threads: threads)
+  }
+
+  /// body(start, end) over ranges that make up 0 ..< rows, in parallel.
+  /// - Parameter cost: of one row, in units of roughly 0.1 ns: one per element copied, about 4 for
+  ///   a normalisation, 8 for an exponential. It decides how large a range is.
+  func forRows(_ rows: Int, cost: Int, _ body: (_ start: Int, _ end: Int) -> Void) {
+    guard rows > 0 else { return }
+    let size = Compute.rowsOfRange(rows, cost: cost)
+    guard size < rows else { return body(0, rows) }
+    pool.run(tasks: (rows + size - 1) / size) { task, _ in
+      body(task * size, min(rows, (task + 1) * size))
+    }
+  }
+
+  /// Ranges of about 2^17 units, 13 us, so that claiming one (0.1 us) and waking a worker are
+  /// small beside it; at most 64 of them.
+  private static func rowsOfRange(_ rows: Int, cost: Int) -> Int {
+    let byCost = max(1, (1 << 17) / max(cost, 1))
+    return max(byCost, (rows + 63) / 64)
+  }
+
+  /// body(task, lane) for each task, in parallel, one claim a task: for tasks of 10 us and more.
+  /// Two tasks with the same lane never run at the same time.
+  func forTasks(_ count: Int, _ body: (_ task: Int, _ lane: Int) -> Void) {
+    pool.run(tasks: count, body)
+  }
+}
+
+// MARK: Matrix products
+
+extension Compute {
+  /// C (m, n) = alpha op(A) op(B) + beta C, op(A) (m, k), op(B) (k, n), in parallel.
+  ///
+  /// beta = 0 doesn't read C. All sizes and leading dimensions must fit 32 bits, which a plan's
+  /// limits see to.
+  func gemm(
+    _ m: Int, _ n: Int, _ k: Int, a: UnsafePointer<Float>, lda: Int, transposeA: Bool = false,
+    b: UnsafePointer<Float>, ldb: Int, transposeB: Bool = false, c: UnsafeMutablePointer<Float>,
+    ldc: Int, alpha: Float = 1, beta: Float = 0
+  ) {
+    let split = GemmSplit(m, n, k)
+    guard split.chunks > 1 else {
+      return gemmOnThisThread(
+        m, n, k, a: a, lda: lda, transposeA: transposeA, b: b, ldb: ldb, transposeB: transposeB,
+        c: c, ldc: ldc, alpha: alpha, beta: beta)
+    }
+    pool.run(tasks: split.chunks) { chunk, _ in
+      let start = chunk * split.size
+      if split.overRows {
+        gemmOnThisThread(
+          min(split.size, m - start), n, k, a: a + (transposeA ? start : start * lda), lda: lda,
+          transposeA: transposeA, b: b, ldb: ldb, transposeB: transposeB, c: c + start * ldc,
+          ldc: ldc, alpha: alpha, beta: beta)
+      } else {
+        gemmOnThisThread(
+          m, min(split.size, n - start), k, a: a, lda: lda, transposeA: transposeA,
+          b: b + (transposeB ? start * ldb : start), ldb: ldb, transposeB: transposeB,
+          c: c + start, ldc: ldc, alpha: alpha, beta: beta)
+      }
+    }
+  }
+
+  /// The same on the calling thread, for use inside the bodies of parallel loops.
+  func gemmOnThisThread(
+    _ m: Int, _ n: Int, _ k: Int, a: UnsafePointer<Float>, lda: Int, transposeA: Bool = false,
+    b: UnsafePointer<Float>, ldb: Int, transposeB: Bool = false, c: UnsafeMutablePointer<Float>,
+    ldc: Int, alpha: Float = 1, beta: Float = 0
+  ) {
+    guard m > 0, n > 0 else { return }
+    cblas_sgemm(
+      CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
+      blasint(m), blasint(n), blasint(k), alpha, a, blasint(lda), b, blasint(ldb), beta, c,
+      blasint(ldc))
+  }
+}
+
+/// How a product is cut into chunks: by its shape alone.
+struct GemmSplit: Equatable {
+  let overRows: Bool
+  /// Rows or columns of C in a chunk.
+  let size: Int
+  let chunks: Int
+
+  init(_ m: Int, _ n: Int, _ k: Int) {
+    overRows = m >= n
+    let extent = overRows ? m : n
+    let flops = 2 * Double(m) * Double(n) * Double(k)
+    let wanted = max(1, min(GemmSplit.mostChunks, Int(min(flops / GemmSplit.flopsOfChunk, 1e6))))
+    // Multiples of 32 keep OpenBLAS's register tiles whole.
+    let rounded = ((extent + wanted - 1) / wanted + 31) / 32 * 32
+    size = max(rounded, 32)
+    chunks = max(1, (extent + size - 1) / size)
+  }
+
+  static let flopsOfChunk = 2e6
+  static let mostChunks = 16
+}

@@ -1,0 +1,63 @@
+"""Draws the demo's report: loss and accuracy by step, with the cascade boundaries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # no display needed
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+WINDOW = 10
+"""Steps that a point of the smoothed training loss is the mean of."""
+
+
+def draw_curves(report: dict[str, Any], path: Path, titles: dict[str, str]) -> None:
+    """Writes the picture to ``path``."""
+    figure, (losses, accuracies) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    for method, row in report["methods"].items():
+        steps, loss = np.array(row["curve"]["step"]), np.array(row["curve"]["loss"])
+        (line,) = losses.plot(steps, smooth(loss), label=f"{titles[method]}, training")
+        at = [evaluation["step"] for evaluation in row["evaluations"]]
+        dev_loss = [evaluation["dev_loss"] for evaluation in row["evaluations"]]
+        accuracy = [evaluation["dev_accuracy"] for evaluation in row["evaluations"]]
+        style = {"color": line.get_color(), "marker": "o"}
+        losses.plot(at, dev_loss, linestyle="--", label=f"{titles[method]}, dev", **style)
+        accuracies.plot(at, accuracy, label=titles[method], **style)
+    accuracies.axhline(
+        report["before"]["nearest_mean_dev_accuracy"],
+        color="gray",
+        linestyle="--",
+        label="before: nearest topic mean",
+    )
+    mark_boundaries(report, losses, accuracies)
+    losses.set(title="Loss", xlabel="optimizer step", ylabel="cross-entropy")
+    accuracies.set(title="Accuracy on dev, merged view", xlabel="optimizer step")
+    for axes in (losses, accuracies):
+        axes.legend(fontsize="small")
+        axes.grid(alpha=0.3)
+    rows = ", ".join(f"{count} {name}" for name, count in report["rows"].items())
+    figure.suptitle(f"{report['model']} on {report['task']} ({rows})", fontsize="medium")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def mark_boundaries(report: dict[str, Any], *panels: plt.Axes) -> None:
+    """A vertical line where a cascade ended."""
+    steps = sorted({at["step"] for row in report["methods"].values() for at in row["boundaries"]})
+    for axes in panels:
+        for index, step in enumerate(steps):
+            label = "cascade boundary" if index == 0 else None
+            axes.axvline(step, color="gray", linewidth=0.8, linestyle=":", label=label)
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """Each value with up to WINDOW - 1 before it, averaged."""
+    sums = np.cumsum(np.insert(values, 0, 0.0))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - WINDOW, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
