@@ -33,6 +33,11 @@ static void problem(const char *what) {
   broken = true;
 }
 
+/* Few models, so that adapters and trainers mostly are of the model they meet. */
+static void **slot(enum kind kind) {
+  return &handles[kind][pick(kind == MODEL ? 2 : HANDLES)];
+}
+
 /* Mostly one of the kind, live or not; now and then anything. */
 static void *handle(enum kind kind) {
   static unsigned char foreign[64];
@@ -41,11 +46,9 @@ static void *handle(enum kind kind) {
     case 1: return foreign;
     case 2: return (void *)(uintptr_t)next_random(&state);
     case 3: return handles[pick(KINDS)][pick(HANDLES)];
-    default: return handles[kind][pick(HANDLES)];
+    default: return *slot(kind);
   }
 }
-
-static void **slot(enum kind kind) { return &handles[kind][pick(HANDLES)]; }
 
 static void free_handle(enum kind kind, void *given) {
   switch (kind) {

@@ -34,13 +34,12 @@ import Testing
       }
     }
 
-    /// Allowed error of forward and slope in units of 2^-24 of max(|exact|, scale): rounding of
-    /// the result alone is up to 1.
+    /// Allowed error of forward in units of the last place; measured: GELU 2.7, tanh form 2.6,
+    /// SiLU 1.8, tanh 2.5.
     var forwardLimit: Double {
       switch self {
       case .relu: 0
-      case .tanh: 3.5
-      case .silu, .gelu, .geluTanh: 5
+      case .tanh, .silu, .gelu, .geluTanh: 3
       }
     }
 
@@ -88,7 +87,7 @@ import Testing
       let error = ulps(y, exact) / min(tail, 300)
       if error > worst.0 { worst = (error, x) }
     }
-    #expect(worst.0 <= -1, "\(worst)")
+    #expect(worst.0 <= kind.forwardLimit, "\(worst)")
   }
 
   @Test(arguments: levels, Kind.allCases)
@@ -100,7 +99,7 @@ import Testing
       let error = abs(Double(dx) - kind.slope(Double(x)))
       if error > worst.0 { worst = (error, x) }
     }
-    #expect(worst.0 <= -1, "\(worst)")
+    #expect(worst.0 <= (kind == .relu ? 0 : 2.5e-7), "\(worst)")
   }
 
   @Test(arguments: levels, Kind.allCases)

@@ -256,7 +256,7 @@ import Testing
     for (x, y) in zip(x, y.values) where ulps(y, exp(Double(x))) > worst.0 {
       worst = (ulps(y, exp(Double(x))), x)
     }
-    #expect(worst.0 <= -1, "\(worst)")
+    #expect(worst.0 <= 1, "\(worst)")
 
     let special = Guarded([-.infinity, -1e30, -200, 0, -0.0, 88.8, 200, 1e30, .infinity, .nan])
     kernels.softmax_again(special.p, 1, 10, 10, 1, lse, 1)

@@ -44,10 +44,14 @@ class Reference(nn.Module):
         )
         self.head = head
         if head == "classifier":
-            model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=num_labels)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                path, num_labels=num_labels, ignore_mismatched_sizes=True
+            )
             self.model = get_peft_model(model.float(), config)
         else:
-            self.model = get_peft_model(AutoModel.from_pretrained(path).float(), config)
+            # The pooler is no part of this head's model: the engine leaves it out too
+            backbone = AutoModel.from_pretrained(path, add_pooling_layer=False)
+            self.model = get_peft_model(backbone.float(), config)
             self.classifier = nn.Linear(model_width(self.model), num_labels)
         self.model.eval()
 

@@ -97,25 +97,3 @@ extension Compute {
       blasint(ldc))
   }
 }
-
-/// How a product is cut into chunks: by its shape alone.
-struct GemmSplit: Equatable {
-  let overRows: Bool
-  /// Rows or columns of C in a chunk.
-  let size: Int
-  let chunks: Int
-
-  init(_ m: Int, _ n: Int, _ k: Int) {
-    overRows = m >= n
-    let extent = overRows ? m : n
-    let flops = 2 * Double(m) * Double(n) * Double(k)
-    let wanted = max(1, min(GemmSplit.mostChunks, Int(min(flops / GemmSplit.flopsOfChunk, 1e6))))
-    // Multiples of 32 keep OpenBLAS's register tiles whole.
-    let rounded = ((extent + wanted - 1) / wanted + 31) / 32 * 32
-    size = max(rounded, 32)
-    chunks = max(1, (extent + size - 1) / size)
-  }
-
-  static let flopsOfChunk = 2e6
-  static let mostChunks = 16
-}

