@@ -70,7 +70,9 @@ func logisticPair(_ x: Lanes) -> (s: Lanes, complement: Lanes) {
   let large = one / (one + e)
   let small = e * large
   let negative = x .< Lanes(repeating: 0)
-  return (large.replacing(with: small, where: negative), small.replacing(with: large, where: negative))
+  return (
+    large.replacing(with: small, where: negative), small.replacing(with: large, where: negative)
+  )
 }
 
 /// Phi(x), the normal distribution, and exp(-x^2 / 2).

@@ -166,11 +166,14 @@ func widened(_ v: HalfLanes) -> WordLanes {
 /// The low 16 bits of each lane.
 @inline(__always)
 func narrowed(_ v: WordLanes) -> HalfLanes {
-  let h = unsafeBitCast(v, to: SIMD32<UInt16>.self)
-  return HalfLanes(
-    h[0], h[2], h[4], h[6], h[8], h[10], h[12], h[14], h[16], h[18], h[20], h[22], h[24], h[26],
-    h[28], h[30])
+  HalfLanes(
+    low(v[0]), low(v[1]), low(v[2]), low(v[3]), low(v[4]), low(v[5]),
+    low(v[6]), low(v[7]), low(v[8]), low(v[9]), low(v[10]), low(v[11]),
+    low(v[12]), low(v[13]), low(v[14]), low(v[15]))
 }
+
+@inline(__always)
+private func low(_ word: UInt32) -> UInt16 { UInt16(truncatingIfNeeded: word) }
 
 /// a0 b0 a1 b1 ... a15 b15.
 @inline(__always)

@@ -12,6 +12,21 @@ private typealias Blocks = SIMD8<UInt64>
 @inline(__always)
 private var low32: Blocks { Blocks(repeating: 0xffff_ffff) }
 
+@_transparent
+private func philoxRound(
+  _ c: inout (Blocks, Blocks, Blocks, Blocks), _ key: UInt64, _ round: UInt32
+) {
+  let shift = Blocks(repeating: 32)
+  let k0 = UInt32(truncatingIfNeeded: key) &+ round &* 0x9e37_79b9
+  let k1 = UInt32(truncatingIfNeeded: key >> 32) &+ round &* 0xbb67_ae85
+  let p0 = (c.0 & low32) &* Blocks(repeating: 0xd251_1f53)
+  let p1 = (c.2 & low32) &* Blocks(repeating: 0xcd9e_8d57)
+  c = (
+    (p1 &>> shift) ^ c.1 ^ Blocks(repeating: UInt64(k0)), p1,
+    (p0 &>> shift) ^ c.3 ^ Blocks(repeating: UInt64(k1)), p0
+  )
+}
+
 /// The words of blocks block ..< block + 8: words 0 and 2 of each block
 /// alternate in `even`, words 1 and 3 in `odd`.
 ///
@@ -23,21 +38,22 @@ private func philox(_ stream: lorasc_random_stream, _ block: UInt64) -> (
 ) {
   let index = Blocks(repeating: block) &+ Blocks(0, 1, 2, 3, 4, 5, 6, 7)
   let shift = Blocks(repeating: 32)
-  var (c0, c1) = (index, index &>> shift)
-  var c2 = Blocks(repeating: stream.stream & 0xffff_ffff)
-  var c3 = Blocks(repeating: stream.stream >> 32)
-  var k0 = UInt32(truncatingIfNeeded: stream.key)
-  var k1 = UInt32(truncatingIfNeeded: stream.key >> 32)
-  for _ in 0..<10 {
-    let p0 = (c0 & low32) &* Blocks(repeating: 0xd251_1f53)
-    let p1 = (c2 & low32) &* Blocks(repeating: 0xcd9e_8d57)
-    c0 = (p1 &>> shift) ^ c1 ^ Blocks(repeating: UInt64(k0))
-    c1 = p1
-    c2 = (p0 &>> shift) ^ c3 ^ Blocks(repeating: UInt64(k1))
-    c3 = p0
-    k0 &+= 0x9e37_79b9
-    k1 &+= 0xbb67_ae85
-  }
+  var c = (
+    index, index &>> shift, Blocks(repeating: stream.stream & 0xffff_ffff),
+    Blocks(repeating: stream.stream >> 32)
+  )
+  // Written out: a loop would broadcast the round keys anew for each group of blocks.
+  philoxRound(&c, stream.key, 0)
+  philoxRound(&c, stream.key, 1)
+  philoxRound(&c, stream.key, 2)
+  philoxRound(&c, stream.key, 3)
+  philoxRound(&c, stream.key, 4)
+  philoxRound(&c, stream.key, 5)
+  philoxRound(&c, stream.key, 6)
+  philoxRound(&c, stream.key, 7)
+  philoxRound(&c, stream.key, 8)
+  philoxRound(&c, stream.key, 9)
+  let (c0, c1, c2, c3) = c
   // Safe: because both types are 64 plain bytes.
   return (
     unsafeBitCast((c0 & low32) | (c2 &<< shift), to: WordLanes.self),

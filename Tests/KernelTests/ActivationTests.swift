@@ -21,7 +21,8 @@ import Testing
     func slope(_ x: Double) -> Double {
       switch self {
       case .gelu:
-        return 0.5 * erfc(-x / 2.0.squareRoot()) + x * exp(-x * x / 2) / (2 * Double.pi).squareRoot()
+        return 0.5 * erfc(-x / 2.0.squareRoot()) + x * exp(-x * x / 2)
+          / (2 * Double.pi).squareRoot()
       case .geluTanh:
         let s = Kind.logistic(Kind.twiceInner(x))
         let inner = 2 * (2 / Double.pi).squareRoot() * (1 + 3 * 0.044715 * x * x)
@@ -150,7 +151,8 @@ import Testing
   @Test(arguments: levels)
   func tanhKeepsSignOfZeroAndTinyNumbers(level: KernelLevel) throws {
     let tiny: [Float] = [
-      0, -0.0, .leastNonzeroMagnitude, -.leastNonzeroMagnitude, .leastNormalMagnitude, 1e-20, -1e-20,
+      0, -0.0, .leastNonzeroMagnitude, -.leastNonzeroMagnitude, .leastNormalMagnitude, 1e-20,
+      -1e-20,
       1e-5, -1e-5,
     ]
     let y = try apply(level, .tanh, tiny)

@@ -75,7 +75,9 @@ import Testing
                 worst = share.isNaN ? .infinity : max(worst, share)
               }
             }
-            #expect(worst < (4 + Double(k).squareRoot() / 2) * 0x1p-24, "\(shape) \(ta) \(tb) \(alpha) \(beta)")
+            #expect(
+              worst < (4 + Double(k).squareRoot() / 2) * 0x1p-24,
+              "\(shape) \(ta) \(tb) \(alpha) \(beta)")
             let bits = bitPatterns(c.values)
             #expect(bits == first ?? bits, "threads \(compute.threads)")
             first = first ?? bits

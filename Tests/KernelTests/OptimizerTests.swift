@@ -28,7 +28,8 @@ import Testing
           exactM[i] = Double(b1) * exactM[i] + (1 - Double(b1)) * g
           exactV[i] = Double(b2) * exactV[i] + (1 - Double(b2)) * g * g
           exact[i] -=
-            Double(lr) / Double(c1) * exactM[i] / (exactV[i].squareRoot() / Double(c2) + Double(eps))
+            Double(lr) / Double(c1) * exactM[i]
+            / (exactV[i].squareRoot() / Double(c2) + Double(eps))
         }
       }
       #expect(p.isIntact && m.isIntact && v.isIntact)

@@ -179,7 +179,8 @@ import Testing
 
   @Test func everyPartCounts() {
     var all = [
-      stream(), stream(seed: 2), stream(cascade: 1), stream(step: 1), stream(name: "b"), stream(name: "ab"),
+      stream(), stream(seed: 2), stream(cascade: 1), stream(step: 1), stream(name: "b"),
+      stream(name: "ab"),
       stream(name: "ba"), stream(step: -1), stream(seed: .max),
     ]
     all += RandomStream.Purpose.allCases.dropFirst().map { stream($0) }
@@ -198,7 +199,9 @@ import Testing
   @Test func permutationsAreUniform() {
     var counts: [[Int]: Int] = [:]
     let draws = 24000
-    for step in 0..<draws { counts[stream(.shuffle, step: step).permutation(count: 4), default: 0] += 1 }
+    for step in 0..<draws {
+      counts[stream(.shuffle, step: step).permutation(count: 4), default: 0] += 1
+    }
     let expected = Double(draws) / 24
     let chi = counts.values.reduce(0) {
       $0 + (Double($1) - expected) * (Double($1) - expected) / expected

@@ -7,7 +7,9 @@ import Testing
 let levels = KernelLevel.allCases.filter(\.isAvailable)
 
 /// Around every multiple of the vector length, and beyond a few.
-let lengths = [0, 1, 2, 7, 15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 100, 127, 128, 129, 384, 1000]
+let lengths = [
+  0, 1, 2, 7, 15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 100, 127, 128, 129, 384, 1000,
+]
 
 /// splitmix64, so that tests don't depend on the generator under test.
 struct TestRandom {

@@ -71,7 +71,9 @@ import Testing
       let both = Atomic<Bool>(false)
       pool.run(chunks: 2) { _ in
         inside.wrappingAdd(1, ordering: .sequentiallyConsistent)
-        for _ in 0..<10_000 where inside.load(ordering: .sequentiallyConsistent) < 2 { sched_yield() }
+        for _ in 0..<10_000 where inside.load(ordering: .sequentiallyConsistent) < 2 {
+          sched_yield()
+        }
         if inside.load(ordering: .sequentiallyConsistent) == 2 {
           both.store(true, ordering: .relaxed)
         }

@@ -15,7 +15,9 @@ struct GemmSplit: Equatable {
     let flops = 2 * Double(m) * Double(n) * Double(k)
     var pieces = 1
     for step in GemmSplit.steps
-    where extent >= step.pieces * step.width && flops >= Double(step.pieces) * GemmSplit.flopsOfChunk {
+    where extent >= step.pieces * step.width
+      && flops >= Double(step.pieces) * GemmSplit.flopsOfChunk
+    {
       pieces = step.pieces
     }
     // Multiples of 32 keep OpenBLAS's register tiles whole.

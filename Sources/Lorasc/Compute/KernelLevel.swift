@@ -48,7 +48,8 @@ enum KernelLevel: String, CaseIterable, Sendable {
   func table() throws -> lorasc_kernels {
     guard isAvailable else {
       throw LorascError(
-        .unsupported, "this CPU does not run kernels \(rawValue), its best is \(KernelLevel.best.rawValue)",
+        .unsupported,
+        "this CPU does not run kernels \(rawValue), its best is \(KernelLevel.best.rawValue)",
         subject: rawValue)
     }
     return switch self {

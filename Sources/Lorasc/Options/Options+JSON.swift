@@ -21,10 +21,17 @@ extension Options {
     case .integer(let number): return String(number)
     case .number(let number): return number.shortText
     case .array(let items):
-      return try items.map { try text($0, key) }.joined(separator: ",")
+      return try items.map { item in
+        if case .array = item { throw refused(item, key) }
+        return try text(item, key)
+      }.joined(separator: ",")
     case .null, .object:
-      throw LorascError(.option, "option \(key): \(value.kind) is no value", subject: key)
+      throw refused(value, key)
     }
+  }
+
+  private static func refused(_ value: JSONValue, _ key: String) -> LorascError {
+    LorascError(.option, "option \(key): \(value.kind) is no value", subject: key)
   }
 }
 

@@ -19,6 +19,24 @@ final class Optimizer {
     second = settings.optimizer == .adamw ? try FloatBuffer(count: count, what: "optimizer state") : nil
   }
 
+  /// True where the step could carry a parameter out of float32's range, by a bound that every
+  /// sane step is far below: |p| + rate · |gradient or moment| / eps.
+  ///
+  /// - Parameter norm: of the gradient as the step sees it
+  func couldOverflow(
+    _ parameters: ParameterSet, norm: Double, learningRate: Double, _ kernels: lorasc_kernels
+  ) -> Bool {
+    let largest = Double(kernels.max_abs(parameters.values.pointer, parameters.bufferCount))
+    let moment = Double(kernels.max_abs(first.pointer, first.count))
+    let decay = learningRate * settings.weightDecay
+    let change =
+      settings.optimizer == .adamw
+      ? max(norm, moment) / ((1 - settings.beta1) * settings.epsilon)
+      : norm + settings.momentum * moment + settings.weightDecay * largest
+    let bound = largest * max(1, decay) + learningRate * change
+    return !(bound < 1e38)
+  }
+
   /// One step of every parameter along `gradient` · `gradientScale`.
   func step(
     _ parameters: ParameterSet, gradient: UnsafePointer<Float>, gradientScale: Float,

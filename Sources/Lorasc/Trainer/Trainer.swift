@@ -336,7 +336,17 @@ extension Trainer {
     let rate = try nextLearningRate()
     let norm = try gradientNorm()
     var scale = 1 / sums.weight
-    if settings.maxGradNorm > 0 { scale *= min(1, settings.maxGradNorm / (norm + 1e-6)) }
+    let clip = settings.maxGradNorm > 0 ? min(1, settings.maxGradNorm / (norm + 1e-6)) : 1
+    scale *= clip
+    guard
+      !optimizer.couldOverflow(
+        adapter.parameters, norm: norm * clip, learningRate: rate, plan.compute.kernels)
+    else {
+      clearGradients()
+      throw LorascError(
+        .nonFinite, "a step at learning rate \(rate) would leave float32's range",
+        subject: "learning_rate")
+    }
     optimizer.step(
       adapter.parameters, gradient: gradient.pointer, gradientScale: Float(scale),
       learningRate: rate, plan.compute.kernels)

@@ -84,7 +84,7 @@ struct TrainerSettings: Sendable {
     beta1 = try options.number("beta1")
     beta2 = try options.number("beta2")
     epsilon = try options.number("eps")
-    guard epsilon > 0 else { throw Options.bad("eps", "0", "is not positive") }
+    guard Float(epsilon) > 0 else { throw Options.bad("eps", epsilon.shortText, "is not positive in float32") }
     momentum = try options.number("momentum")
     maxGradNorm = try options.number("max_grad_norm")
     schedule = try Schedule(options)
