@@ -6,7 +6,8 @@ import PackageDescription
 // hosts build without it.
 let ship = Context.environment["LORASC_SHIP"] == "1"
 
-let shipLinkerSettings: [LinkerSetting] = ship
+let shipLinkerSettings: [LinkerSetting] =
+  ship
   ? [
     .unsafeFlags([
       "-static-stdlib", "-use-ld=lld",
@@ -45,7 +46,8 @@ let package = Package(
     .library(name: "lorasc", type: .dynamic, targets: ["LorascABI"]),
   ],
   targets: [
-    .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    .systemLibrary(
+      name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
     .systemLibrary(name: "CLorasc", path: "include"),
     .target(name: "CSupport"),

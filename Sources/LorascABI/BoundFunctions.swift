@@ -1,13 +1,14 @@
 import CFFI
+public import CLorasc
 import Lorasc
 import Synchronization
-public import CLorasc
 
 /// A libffi closure: a plain C function whose behaviour is a handle's.
 private final class BoundFunction: @unchecked Sendable {
   private let closure: UnsafeMutableRawPointer
   private let interface = UnsafeMutablePointer<ffi_cif>.allocate(capacity: 1)
-  private let arguments = UnsafeMutablePointer<UnsafeMutablePointer<ffi_type>?>.allocate(capacity: 1)
+  private let arguments = UnsafeMutablePointer<UnsafeMutablePointer<ffi_type>?>.allocate(
+    capacity: 1)
   /// The function's address.
   let code: UnsafeMutableRawPointer
 

@@ -1,7 +1,7 @@
+import CLorasc
 import CSupport
 import Glibc
 import Lorasc
-import CLorasc
 
 /// The one way from C into the engine: no error and no trap leaves it.
 func call(_ body: () throws -> Void) -> lorasc_status {
@@ -103,13 +103,15 @@ func fill(
 private let largestStruct: UInt32 = 4096
 
 /// Writes a struct that begins with `struct_size`, no more of it than the caller has.
-func put<Struct>(_ value: Struct, to pointer: UnsafeMutablePointer<Struct>?, _ what: String) throws {
+func put<Struct>(_ value: Struct, to pointer: UnsafeMutablePointer<Struct>?, _ what: String) throws
+{
   let raw = UnsafeMutableRawPointer(try required(pointer, what))
   let size = try structSize(raw, what)
   withUnsafeBytes(of: value) { bytes in
     let count = min(Int(size), bytes.count)
     guard count > 4 else { return }
-    UnsafeMutableRawBufferPointer(start: raw + 4, count: count - 4).copyBytes(from: bytes[4..<count])
+    UnsafeMutableRawBufferPointer(start: raw + 4, count: count - 4).copyBytes(
+      from: bytes[4..<count])
   }
 }
 

@@ -1,5 +1,5 @@
-import Lorasc
 public import CLorasc
+import Lorasc
 
 private func adapter(_ pointer: OpaquePointer?) throws -> Adapter {
   try Handles.object(pointer, .adapter)

@@ -1,7 +1,7 @@
+public import CLorasc
 import CSupport
 import Glibc
 import Lorasc
-public import CLorasc
 
 /// Strings that live as long as the process, for functions that return `const char *`.
 private final class StaticText: @unchecked Sendable {
@@ -78,7 +78,8 @@ func options(_ pointer: OpaquePointer?) throws -> Options {
 }
 
 @_cdecl("lorasc_options_create") @implementation
-public func lorasc_options_create(_ options: UnsafeMutablePointer<OpaquePointer?>!) -> lorasc_status {
+public func lorasc_options_create(_ options: UnsafeMutablePointer<OpaquePointer?>!) -> lorasc_status
+{
   call {
     let out = try required(options, "options")
     out.pointee = try Handles.add(.options) { _ in OptionsBox() }

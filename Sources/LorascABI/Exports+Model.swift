@@ -1,6 +1,6 @@
+public import CLorasc
 import CSupport
 import Lorasc
-public import CLorasc
 
 private func model(_ pointer: OpaquePointer?) throws -> Model {
   try Handles.object(pointer, .model)

@@ -1,6 +1,6 @@
+public import CLorasc
 import CSupport
 import Lorasc
-public import CLorasc
 
 private func trainer(_ pointer: OpaquePointer?) throws -> Trainer {
   try Handles.object(pointer, .trainer)
@@ -171,7 +171,8 @@ private func cProgress(_ progress: Progress) -> lorasc_progress {
 
 @_cdecl("lorasc_trainer_merged") @implementation
 public func lorasc_trainer_merged(
-  _ trainer: OpaquePointer!, _ tensor: UnsafePointer<CChar>!, _ buffer: UnsafeMutablePointer<Float>!,
+  _ trainer: OpaquePointer!, _ tensor: UnsafePointer<CChar>!,
+  _ buffer: UnsafeMutablePointer<Float>!,
   _ capacity: Int, _ need: UnsafeMutablePointer<Int>!
 ) -> lorasc_status {
   call {

@@ -30,7 +30,8 @@ extension Adapter {
       } else if let head = model.head, head.description.labels == settings.head.labels,
         head.description.kind == settings.head.kind
       {
-        parameters.pointer(module.weight).update(from: head.weight.pointer, count: head.weight.count)
+        parameters.pointer(module.weight).update(
+          from: head.weight.pointer, count: head.weight.count)
         if let bias = module.bias {
           parameters.pointer(bias).update(from: head.bias.pointer, count: head.bias.count)
         }

@@ -58,7 +58,8 @@ public final class Adapter: @unchecked Sendable {
       let limit = min(module.inFeatures, module.outFeatures)
       guard settings.rank <= limit else {
         throw LorascError(
-          .option, "option r: \(settings.rank) is more than \(module.name) has dimensions (\(limit))",
+          .option,
+          "option r: \(settings.rank) is more than \(module.name) has dimensions (\(limit))",
           subject: "r")
       }
       return AdapterTarget(
@@ -108,7 +109,8 @@ public final class Adapter: @unchecked Sendable {
         name == "pooler" || name == "pooler.dense"
       else {
         throw LorascError(
-          .noMatch, "option modules_to_save: '\(name)' is no module that can be trained in full "
+          .noMatch,
+          "option modules_to_save: '\(name)' is no module that can be trained in full "
             + "here (pooler, with head=classifier)", subject: name)
       }
       guard !targets.contains(where: { $0.linear == pooler }) else {

@@ -69,7 +69,9 @@ extension Adapter {
     let weights = cascade.rule.mergeWeights(rates: Array(cascade.rates.prefix(number)))
     for (position, target) in targets.enumerated() {
       guard let master = masters[target.linear] else { continue }
-      let addends = weights.map { Self.weighted(cascade.terms[$0.cascade - 1][position], $0.weight) }
+      let addends = weights.map {
+        Self.weighted(cascade.terms[$0.cascade - 1][position], $0.weight)
+      }
       Self.add(addends, to: master.pointer, model.linears[target.linear], compute)
     }
   }

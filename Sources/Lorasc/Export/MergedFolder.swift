@@ -205,7 +205,8 @@ private final class MergedFolder {
 
   private func appendHead(_ parameter: Int, _ writer: SafetensorsWriter) throws {
     let values = try FloatBuffer(
-      count: adapter.parameters.list[parameter].count, what: adapter.parameters.list[parameter].name)
+      count: adapter.parameters.list[parameter].count, what: adapter.parameters.list[parameter].name
+    )
     adapter.fullValue(parameter, .merged, into: values.pointer)
     try checkFinite(values, adapter.parameters.list[parameter].name)
     try withExtendedLifetime(values) { try writer.append(UnsafeBufferPointer(values.buffer)) }
@@ -240,7 +241,8 @@ private final class MergedFolder {
       ]
     }
     let modules: JSONValue = [
-      module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling"), module(2, "2_Dense", "Dense"),
+      module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling"),
+      module(2, "2_Dense", "Dense"),
     ]
     let hidden = Int64(model.hiddenSize)
     let pooling: JSONValue = [

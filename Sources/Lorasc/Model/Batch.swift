@@ -76,13 +76,15 @@ public final class Dataset: @unchecked Sendable {
   ///   - targets: regression targets, (rows, num_labels) flattened, or nil
   public init(rows: [[Int32]], labels: [Int32]? = nil, targets: [Float]? = nil) throws {
     guard labels.map({ $0.count == rows.count }) ?? true else {
-      throw LorascError(.shape, "\(labels?.count ?? 0) labels for \(rows.count) rows", subject: "labels")
+      throw LorascError(
+        .shape, "\(labels?.count ?? 0) labels for \(rows.count) rows", subject: "labels")
     }
     if let targets, rows.isEmpty || targets.count % rows.count != 0 {
       throw LorascError(
         .shape, "\(targets.count) targets for \(rows.count) rows", subject: "targets")
     }
-    let tokenBuffer = try AlignedBuffer<Int32>(count: rows.reduce(0) { $0 + $1.count }, what: "tokens")
+    let tokenBuffer = try AlignedBuffer<Int32>(
+      count: rows.reduce(0) { $0 + $1.count }, what: "tokens")
     let offsetBuffer = try AlignedBuffer<Int64>(count: rows.count + 1, what: "offsets")
     var position = 0
     for (index, row) in rows.enumerated() {

@@ -61,8 +61,11 @@ public final class Model: @unchecked Sendable {
   /// Names of all tensors, in the order of the files, without "bert.".
   public var tensorNames: [String] { store.names.map(bareName) }
 
+  /// Elements of all floating-point tensors: position ids and their like are no parameters.
   public var parameterCount: Int {
-    store.names.reduce(0) { $0 + ((try? store.entry($1).elementCount) ?? 0) }
+    store.names.compactMap { try? store.entry($0) }
+      .filter { [.f32, .f16, .bf16, .f64].contains($0.type) }
+      .reduce(0) { $0 + $1.elementCount }
   }
 
   public func shape(of name: String) throws -> [Int] { try store.entry(storedName(name)).shape }

@@ -26,7 +26,8 @@ enum ModelFolder {
         bias.shape == [weight.shape[0]]
       else {
         throw LorascError(
-          .format, "\(dense): linear.weight \(weight.shape), linear.bias \(bias.shape) for hidden "
+          .format,
+          "\(dense): linear.weight \(weight.shape), linear.bias \(bias.shape) for hidden "
             + "size \(hidden)", subject: "linear.weight")
       }
       return TaskHead(
@@ -76,7 +77,8 @@ enum ModelFolder {
     var modules: [(type: String, path: String)] = []
     for item in items {
       guard case .object(let module) = item else {
-        throw LorascError(.format, "\(modulesPath): a module is not an object", subject: modulesPath)
+        throw LorascError(
+          .format, "\(modulesPath): a module is not an object", subject: modulesPath)
       }
       let type = try module.string("type")
       modules.append((String(type.split(separator: ".").last ?? ""), try module.string("path")))

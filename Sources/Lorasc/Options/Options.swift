@@ -97,7 +97,8 @@ public struct Options: Sendable, Equatable {
     }
   }
 
-  private static func checkRange(_ row: OptionDescription, _ number: Double, _ text: String) throws {
+  private static func checkRange(_ row: OptionDescription, _ number: Double, _ text: String) throws
+  {
     if let minimum = row.minimum, number < minimum {
       throw bad(row.key, text, "is less than \(minimum.shortText)")
     }

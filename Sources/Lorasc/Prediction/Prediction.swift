@@ -58,7 +58,8 @@ public enum Predictor {
     let run = {
       try BLASThreads.withSingleThread {
         let plan = try Plan(
-          model, head: description, tokenCapacity: min(batch.tokens.count, max(longest, partTokens)),
+          model, head: description,
+          tokenCapacity: min(batch.tokens.count, max(longest, partTokens)),
           training: false, threads: model.threads)
         if let adapter { try WorkingWeights(adapter, plan).show(view) }
         try predict(plan, batch, what, hidden: model.hiddenSize, into: start)

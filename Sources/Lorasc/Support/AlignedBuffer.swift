@@ -13,7 +13,8 @@ final class AlignedBuffer<Element>: @unchecked Sendable {
     precondition(_isPOD(Element.self))
     let (bytes, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
     guard count >= 0, !overflow, bytes <= Int.max - 64 else {
-      throw LorascError(.outOfMemory, "\(what): \(count) elements do not fit in memory", subject: what)
+      throw LorascError(
+        .outOfMemory, "\(what): \(count) elements do not fit in memory", subject: what)
     }
     var raw: UnsafeMutableRawPointer?
     let rounded = max(64, (bytes + 63) / 64 * 64)

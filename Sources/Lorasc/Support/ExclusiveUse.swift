@@ -16,8 +16,9 @@ public final class ExclusiveUse: Sendable {
     if fromCallbackToo, callbackThread.load(ordering: .acquiring) == UInt(pthread_self()) {
       return try body()
     }
-    guard inUse.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing)
-      .exchanged
+    guard
+      inUse.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing)
+        .exchanged
     else { throw LorascError(.busy, "the \(what) is in use by another call", subject: what) }
     defer { inUse.store(false, ordering: .releasing) }
     return try body()

@@ -16,7 +16,8 @@ final class Optimizer {
   init(_ settings: TrainerSettings, count: Int) throws {
     self.settings = settings
     first = try FloatBuffer(count: count, what: "optimizer state")
-    second = settings.optimizer == .adamw ? try FloatBuffer(count: count, what: "optimizer state") : nil
+    second =
+      settings.optimizer == .adamw ? try FloatBuffer(count: count, what: "optimizer state") : nil
   }
 
   /// True where the step could carry a parameter out of float32's range, by a bound that every

@@ -128,7 +128,8 @@ private final class Run {
         let length = Int(data.batch.offsets[row + 1] - data.batch.offsets[row])
         guard length <= trainer.settings.maxBatchTokens else {
           throw LorascError(
-            .limit, "row \(row) has \(length) tokens for max_batch_tokens "
+            .limit,
+            "row \(row) has \(length) tokens for max_batch_tokens "
               + "\(trainer.settings.maxBatchTokens)", subject: "max_batch_tokens")
         }
       }

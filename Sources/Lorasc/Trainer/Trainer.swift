@@ -200,7 +200,8 @@ public final class Trainer: @unchecked Sendable {
 
   public func setLearningRate(_ rate: Double) throws {
     guard rate.isFinite, rate >= 0 else {
-      throw LorascError(.argument, "the learning rate \(rate) is not finite and >= 0", subject: "rate")
+      throw LorascError(
+        .argument, "the learning rate \(rate) is not finite and >= 0", subject: "rate")
     }
     try use(fromCallbackToo: true) { baseLearningRate = rate }
   }
@@ -225,7 +226,8 @@ public final class Trainer: @unchecked Sendable {
       }
       let parameter = try adapter.parameters.index(of: name)
       guard !adapter.parameters.list[parameter].kind.isFactor else {
-        throw LorascError(.notFound, "\(name) is a factor, not a matrix of the model", subject: name)
+        throw LorascError(
+          .notFound, "\(name) is a factor, not a matrix of the model", subject: name)
       }
       let out = try FloatBuffer(count: adapter.parameters.list[parameter].count, what: name)
       adapter.fullValue(parameter, .merged, into: out.pointer)

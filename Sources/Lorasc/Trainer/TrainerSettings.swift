@@ -61,7 +61,8 @@ struct TrainerSettings: Sendable {
         .option, "option class_weights: \(classWeights.count) weights for \(head.labels) labels",
         subject: "class_weights")
     }
-    guard classWeights.allSatisfy({ $0 >= 0 }), classWeights.isEmpty || classWeights.contains(where: { $0 > 0 })
+    guard classWeights.allSatisfy({ $0 >= 0 }),
+      classWeights.isEmpty || classWeights.contains(where: { $0 > 0 })
     else {
       throw LorascError(
         .option, "option class_weights: weights are >= 0 and not all 0", subject: "class_weights")
@@ -84,7 +85,9 @@ struct TrainerSettings: Sendable {
     beta1 = try options.number("beta1")
     beta2 = try options.number("beta2")
     epsilon = try options.number("eps")
-    guard Float(epsilon) > 0 else { throw Options.bad("eps", epsilon.shortText, "is not positive in float32") }
+    guard Float(epsilon) > 0 else {
+      throw Options.bad("eps", epsilon.shortText, "is not positive in float32")
+    }
     momentum = try options.number("momentum")
     maxGradNorm = try options.number("max_grad_norm")
     schedule = try Schedule(options)
