@@ -6,8 +6,7 @@ import Testing
 
 @testable import Lorasc
 
-// OpenBLAS's thread count belongs to the process: what changes it runs one after the other.
-@Suite(.serialized) struct ComputeTests {
+@Suite struct ComputeTests {
   @Suite struct Gemm {
     struct Shape: Sendable, CustomStringConvertible {
       let m: Int
@@ -178,53 +177,54 @@ import Testing
     }
   }
 
-  @Suite(.serialized) struct BLAS {
-    @Test func theHostsCountComesBack() {
-      let before = openblas_get_num_threads()
-      defer { openblas_set_num_threads(before) }
-      openblas_set_num_threads(2)
-      BLASThreads.withSingleThread {
-        #expect(openblas_get_num_threads() == 1)
-        BLASThreads.withSingleThread { #expect(openblas_get_num_threads() == 1) }
-        #expect(openblas_get_num_threads() == 1)
-        BLASThreads.outside {
-          #expect(openblas_get_num_threads() == 2)
-          BLASThreads.outside { #expect(openblas_get_num_threads() == 2) }
-          BLASThreads.withSingleThread { #expect(openblas_get_num_threads() == 1) }
-          #expect(openblas_get_num_threads() == 2)
-        }
-        #expect(openblas_get_num_threads() == 1)
-      }
-      #expect(openblas_get_num_threads() == 2)
-      BLASThreads.leave()
-      #expect(openblas_get_num_threads() == 2)
-      BLASThreads.outside { #expect(openblas_get_num_threads() == 2) }
-    }
-
-    @Test func aThrowRestoresToo() {
-      let before = openblas_get_num_threads()
-      defer { openblas_set_num_threads(before) }
-      openblas_set_num_threads(2)
-      #expect(throws: LorascError.self) {
-        try BLASThreads.withSingleThread { throw LorascError(.state, "") }
-      }
-      #expect(openblas_get_num_threads() == 2)
-    }
-
-    @Test func severalThreadsAtOnce() throws {
-      let before = openblas_get_num_threads()
-      defer { openblas_set_num_threads(before) }
-      openblas_set_num_threads(2)
-      let wrong = Atomic<Int>(0)
-      try ThreadPool(threads: 4).run(chunks: 400) { chunk in
+  /// In processes of their own: other suites of this one change the count meanwhile.
+  @Suite struct BLAS {
+    @Test func theHostsCountComesBack() async {
+      await #expect(processExitsWith: .success) {
+        openblas_set_num_threads(2)
         BLASThreads.withSingleThread {
-          if openblas_get_num_threads() != 1 { wrong.wrappingAdd(1, ordering: .relaxed) }
-          if chunk % 7 == 0 { sched_yield() }
-          if openblas_get_num_threads() != 1 { wrong.wrappingAdd(1, ordering: .relaxed) }
+          #expect(openblas_get_num_threads() == 1)
+          BLASThreads.withSingleThread { #expect(openblas_get_num_threads() == 1) }
+          #expect(openblas_get_num_threads() == 1)
+          BLASThreads.outside {
+            #expect(openblas_get_num_threads() == 2)
+            BLASThreads.outside { #expect(openblas_get_num_threads() == 2) }
+            BLASThreads.withSingleThread { #expect(openblas_get_num_threads() == 1) }
+            #expect(openblas_get_num_threads() == 2)
+          }
+          #expect(openblas_get_num_threads() == 1)
         }
+        #expect(openblas_get_num_threads() == 2)
+        BLASThreads.leave()
+        #expect(openblas_get_num_threads() == 2)
+        BLASThreads.outside { #expect(openblas_get_num_threads() == 2) }
       }
-      #expect(wrong.load(ordering: .relaxed) == 0)
-      #expect(openblas_get_num_threads() == 2)
+    }
+
+    @Test func aThrowRestoresToo() async {
+      await #expect(processExitsWith: .success) {
+        openblas_set_num_threads(2)
+        #expect(throws: LorascError.self) {
+          try BLASThreads.withSingleThread { throw LorascError(.state, "") }
+        }
+        #expect(openblas_get_num_threads() == 2)
+      }
+    }
+
+    @Test func severalThreadsAtOnce() async {
+      await #expect(processExitsWith: .success) {
+        openblas_set_num_threads(2)
+        let wrong = Atomic<Int>(0)
+        try ThreadPool(threads: 4).run(chunks: 400) { chunk in
+          BLASThreads.withSingleThread {
+            if openblas_get_num_threads() != 1 { wrong.wrappingAdd(1, ordering: .relaxed) }
+            if chunk % 7 == 0 { sched_yield() }
+            if openblas_get_num_threads() != 1 { wrong.wrappingAdd(1, ordering: .relaxed) }
+          }
+        }
+        #expect(wrong.load(ordering: .relaxed) == 0)
+        #expect(openblas_get_num_threads() == 2)
+      }
     }
   }
 }

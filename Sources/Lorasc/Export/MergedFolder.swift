@@ -52,7 +52,7 @@ private final class MergedFolder {
         .argument, "\(directory): is the folder of the open model itself", subject: directory)
     }
     folder = try AtomicFolder(path: directory)
-    compute = try Compute(threads: model.threads, level: model.level)
+    compute = try model.compute(threads: model.threads)
   }
 
   func write() throws -> MergeReport {

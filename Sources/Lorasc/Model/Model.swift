@@ -92,6 +92,11 @@ public final class Model: @unchecked Sendable {
     throw LorascError(.notFound, "\(path): there is no tensor \(name)", subject: name)
   }
 
+  /// Threads and kernels for work on this model; 0 threads: as many as the process may run on.
+  func compute(threads: Int) throws -> Compute {
+    try Compute(threads: threads == 0 ? ThreadPool.availableThreads : threads, level: level)
+  }
+
   /// Identifies the weights: names, shapes, types and bytes.
   func fingerprint() throws -> UInt64 { try store.fingerprint() }
 

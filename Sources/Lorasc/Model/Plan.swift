@@ -16,8 +16,7 @@ final class Plan {
     _ model: Model, head: HeadDescription?, tokenCapacity: Int, training: Bool, threads: Int
   ) throws {
     let arena = Arena()
-    compute = try Compute(
-      threads: threads == 0 ? ThreadPool.availableThreads : threads, level: model.level)
+    compute = try model.compute(threads: threads)
     self.arena = arena
     batch = try StagedBatch(
       tokenCapacity: tokenCapacity, limits: model.limits(head: head), arena: arena)

@@ -86,6 +86,7 @@ import Testing
     let tiny = try TinyModel()
     let job = try Job(tiny.model, ["method": "lorasc", "schedule": "constant"])
     let data = try TinyModel.rows(8)
+    defer { withExtendedLifetime(data) {} }
     for _ in 0..<3 {
       try job.trainer.accumulate(data.batch)
       try job.trainer.apply()
@@ -111,6 +112,7 @@ import Testing
   /// again from the second cascade's A.
   @Test func colaIsAChainOfMergedModels() throws {
     let data = try TinyModel.rows(8)
+    defer { withExtendedLifetime(data) {} }
     let common = [
       "schedule": "constant", "rewarmup_ratio": "0", "target_modules": "query,value",
       "head": "classifier",

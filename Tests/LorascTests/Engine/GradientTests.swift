@@ -31,6 +31,7 @@ import Testing
       try b.withUnsafeBufferPointer { try job.adapter.setValues(of: name, to: $0) }
     }
     let data = try TinyModel.rows(9)
+    defer { withExtendedLifetime(data) {} }
     try job.trainer.accumulate(data.batch)
     let gradients = try job.adapter.parameterNames.map { ($0, try job.trainer.gradient(of: $0)) }
     try job.trainer.discardGradients()

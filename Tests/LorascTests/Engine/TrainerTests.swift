@@ -8,6 +8,7 @@ import Testing
 
   @Test(arguments: ["1", "2", "4"]) func bitsDoNotDependOnThreads(threads: String) throws {
     let data = try TinyModel.rows(40)
+    defer { withExtendedLifetime(data) {} }
     func trained(_ threads: String) throws -> [UInt32] {
       let tiny = try TinyModel()
       let job = try Job(tiny.model, Self.dropout.merging(["threads": threads]) { $1 })
@@ -24,10 +25,11 @@ import Testing
     let parts = try Job(tiny.model, values)
     let rows: [[Int32]] = (0..<7).map { row in (0...row).map { Int32($0 * 7 + row) % 60 } }
     let labels: [Int32] = [0, 1, 2, -100, 1, 0, 2]
-    try whole.trainer.accumulate(try Dataset(rows: rows, labels: labels).batch)
+    let all = try Dataset(rows: rows, labels: labels)
+    try withExtendedLifetime(all) { _ = try whole.trainer.accumulate(all.batch) }
     for range in [0..<1, 1..<5, 5..<7] {
-      try parts.trainer.accumulate(
-        try Dataset(rows: Array(rows[range]), labels: Array(labels[range])).batch)
+      let part = try Dataset(rows: Array(rows[range]), labels: Array(labels[range]))
+      try withExtendedLifetime(part) { _ = try parts.trainer.accumulate(part.batch) }
     }
     for name in whole.adapter.parameterNames {
       let (a, b) = (try whole.trainer.gradient(of: name), try parts.trainer.gradient(of: name))
@@ -51,6 +53,7 @@ import Testing
   @Test(arguments: resumed) func resumesBitForBit(values: [String: String]) throws {
     let values = values.merging(Self.dropout) { $1 }
     let data = try TinyModel.rows(20)
+    defer { withExtendedLifetime(data) {} }
     let tiny = try TinyModel()
     let whole = try Job(tiny.model, values)
     try whole.trainer.run(data)
@@ -78,6 +81,7 @@ import Testing
     let tiny = try TinyModel()
     let job = try Job(tiny.model, ["target_modules": "query"])
     let data = try TinyModel.rows(8)
+    defer { withExtendedLifetime(data) {} }
     try job.trainer.run(data)
     let path = tiny.path + "/checkpoint"
     try job.trainer.save(to: path)
@@ -107,6 +111,7 @@ import Testing
       let tiny = try TinyModel()
       let job = try Job(tiny.model, ["head": head])
       let data = try TinyModel.rows(20)
+      defer { withExtendedLifetime(data) {} }
       try job.trainer.run(data)
       let folder = tiny.path + "-merged"
       defer { try? FileManager.default.removeItem(atPath: folder) }
@@ -141,6 +146,7 @@ import Testing
     let job = try Job(tiny.model, [:])
     job.trainer.interrupt()
     let data = try TinyModel.rows(8)
+    defer { withExtendedLifetime(data) {} }
     let error = #expect(throws: LorascError.self) { try job.trainer.run(data) }
     #expect(error?.status == .interrupted)
     try job.trainer.run(data)

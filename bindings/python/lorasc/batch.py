@@ -202,7 +202,8 @@ class Batch:
 
 
 def _join(rows: Iterable[Sequence[int]]) -> npt.NDArray[np.int32]:
-    arrays = [np.asarray(row) for row in rows]
+    # An empty list would make an array of floats; the library says which row is empty
+    arrays = [np.asarray(row) if len(row) else np.zeros(0, np.int32) for row in rows]
     return np.concatenate(arrays) if arrays else np.zeros(0, np.int32)
 
 
