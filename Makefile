@@ -79,7 +79,8 @@ docs: lib ## docs/options.md from the table of options, and Swift's reference in
 	@cd build/docs/symbols && find . -name '*.json' ! -name 'Lorasc*' -delete
 	@"$$(dirname "$$(command -v swift)")/docc" convert --fallback-display-name Lorasc \
 	  --fallback-bundle-identifier lorasc --fallback-bundle-version $(version) \
-	  --additional-symbol-graph-dir build/docs/symbols --output-dir build/docs/swift
+	  --additional-symbol-graph-dir build/docs/symbols --output-dir build/docs/swift \
+	  >build/docs/docc.log 2>&1 || { cat build/docs/docc.log >&2; exit 1; }
 	@echo "docs/options.md, build/docs/swift"
 
 clean: ## Remove everything that was built; .venv stays

@@ -425,6 +425,39 @@ void merged_folder(void) {
   merged_folder_with("classifier");
 }
 
+/* The whole way with nothing set but the number of classes, and the model without options. */
+void all_defaults(void) {
+  lorasc_options *options = NULL;
+  lorasc_model *model = NULL, *merged = NULL;
+  lorasc_adapter *adapter = NULL;
+  lorasc_trainer *trainer = NULL;
+  lorasc_dataset *dataset = NULL;
+  tiny_rows rows;
+  float before[FIXTURE_ROWS * TINY_LABELS], after[FIXTURE_ROWS * TINY_LABELS];
+  size_t need, count = FIXTURE_ROWS * TINY_LABELS;
+  const char *folder = in_folder("merged");
+  REQUIRE(CHECK(tiny_rows_make(&rows, FIXTURE_ROWS, 1)));
+  if (options_make(&options, "num_labels=3") &&
+      CHECK_OK(lorasc_model_open(tiny_model_path(), NULL, &model)) &&
+      CHECK_OK(lorasc_adapter_create(model, options, NULL, &adapter)) &&
+      CHECK_OK(lorasc_trainer_create(model, adapter, options, &trainer)) &&
+      CHECK_OK(lorasc_dataset_create(&rows.batch, &dataset)) &&
+      CHECK_OK(lorasc_trainer_run(trainer, dataset, dataset, NULL, NULL)) &&
+      CHECK_OK(lorasc_predict(model, adapter, &rows.batch, 0, before, count, &need)) &&
+      CHECK_OK(lorasc_adapter_merge(model, adapter, folder, NULL)) &&
+      CHECK_OK(lorasc_model_open(folder, NULL, &merged)) &&
+      CHECK_OK(lorasc_predict(merged, NULL, &rows.batch, 0, after, count, &need)))
+    CHECK_NEAR(largest_difference(before, after, count), 0, 1e-4);
+  lorasc_model_free(merged);
+  lorasc_dataset_free(dataset);
+  lorasc_trainer_free(trainer);
+  lorasc_adapter_free(adapter);
+  lorasc_model_free(model);
+  lorasc_options_free(options);
+  tiny_rows_free(&rows);
+  remove_tree(folder);
+}
+
 void trainer_refused(void) {
   fixture f;
   lorasc_trainer *second = NULL;

@@ -50,6 +50,7 @@ def test_events_of_a_run(trainer_of, rows: lorasc.Batch) -> None:
     assert history.cascade.tolist() == [1] * 3 + [2] * 3 + [3] * 3
     assert history.loss.tolist() == [p.loss for p in steps]
     assert history.cascades == boundaries
+    assert [p.step for p in history.evaluations] == [3, 6, 9]
     assert len(history) == 9
 
 

@@ -48,7 +48,8 @@ def draw_curves(report: dict[str, Any], path: Path, titles: dict[str, str]) -> N
 
 def mark_boundaries(report: dict[str, Any], *panels: plt.Axes) -> None:
     """A vertical line where a cascade ended."""
-    steps = sorted({at["step"] for row in report["methods"].values() for at in row["boundaries"]})
+    ends = {at["step"] for row in report["methods"].values() for at in row["boundaries"]}
+    steps = sorted(ends - {report["steps"]})
     for axes in panels:
         for index, step in enumerate(steps):
             label = "cascade boundary" if index == 0 else None

@@ -14,8 +14,9 @@ class History:
     """Figures of every optimizer step, and the reports at evaluations and boundaries.
 
     Attributes:
-        evaluations: reports at epoch ends, with eval_loss and eval_accuracy.
-        cascades: reports at the ends of cascades, with fast_loss and fast_accuracy too.
+        evaluations: reports with eval_loss and eval_accuracy: at ends of epochs and cascades.
+        cascades: reports at the ends of cascades, with fast_loss and fast_accuracy too where
+            there are rows to evaluate.
         last: the latest step's or evaluation's report, None before the first.
     """
 
@@ -37,10 +38,10 @@ class History:
             self._cascades.append(progress.cascade)
             for name, values in self._figures.items():
                 values.append(getattr(progress, name))
-        elif progress.event is Event.EVALUATION:
-            self.evaluations.append(progress)
         elif progress.event is Event.CASCADE:
             self.cascades.append(progress)
+        if progress.eval_loss is not None:
+            self.evaluations.append(progress)
 
     @property
     def step(self) -> npt.NDArray[np.int64]:

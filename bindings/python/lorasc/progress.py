@@ -161,7 +161,7 @@ class ProgressBar:
 
     def _write_line(self, progress: Progress) -> None:
         now = time.monotonic()
-        milestone = progress.event in (Event.EVALUATION, Event.END)
+        milestone = progress.event in (Event.EVALUATION, Event.CASCADE, Event.END)
         if not milestone and (
             progress.event is Event.EVALUATING or now - self._last_line < self._interval
         ):

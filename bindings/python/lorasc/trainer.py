@@ -116,6 +116,7 @@ class Trainer(Handle):
 
         Raises:
             DataError: bad rows, or more tokens than ``max_batch_tokens``; nothing was added.
+            OptionError: a schedule other than constant needs ``max_steps``.
             NonFiniteError: nothing was added.
         """
         stats = structs.sized(structs.Stats)
