@@ -76,7 +76,10 @@ public struct Options: Sendable, Equatable {
       return String(number)
     case .number:
       if row.choices.contains(value) { return value }
-      guard let number = Double(value), number.isFinite else {
+      // Double reads hexadecimal too, which no other tool does.
+      guard let number = Double(value), number.isFinite,
+        !value.contains(where: { "xX".contains($0) })
+      else {
         throw bad(row.key, value, "is not a finite number")
       }
       try checkRange(row, number, value)
