@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import demo
 import numpy as np
 import torch
@@ -35,7 +37,7 @@ def test_loss_curve_and_accuracy(minilm: lorasc.Model, quotations: dict[str, lor
     size = settings["batch_size"]
     steps = EPOCHS * -(-len(train) // size)
     scheduler = get_scheduler(
-        settings["schedule"], optimizer, int(settings["warmup_ratio"] * steps), steps
+        settings["schedule"], optimizer, math.ceil(settings["warmup_ratio"] * steps), steps
     )
     losses = []
     for _ in range(EPOCHS):
