@@ -412,7 +412,8 @@ lorasc_status lorasc_trainer_run(lorasc_trainer *trainer, lorasc_dataset *datase
                                  lorasc_dataset *eval, lorasc_progress_fn progress, void *user);
 
 /* Stops the trainer's current or else its next run, accumulate or evaluate with
- * E_INTERRUPTED, at the next batch. Takes no lock: any thread, and signal handlers. */
+ * E_INTERRUPTED, at the next batch. Takes no lock: any thread, and signal handlers; for that
+ * reason its own failure (E_HANDLE) is told by the status alone, lorasc_last_error stays. */
 lorasc_status lorasc_trainer_interrupt(lorasc_trainer *trainer);
 
 /* The merged view of one matrix ("<module>.weight", or a head tensor), float32.

@@ -2,19 +2,19 @@
 
 func adamw(
   _ p: UnsafeMutablePointer<Float>, _ grad: UnsafePointer<Float>, _ m: UnsafeMutablePointer<Float>,
-  _ v: UnsafeMutablePointer<Float>, _ n: Int, _ gradScale: Float, _ lr: Float, _ beta1: Float,
-  _ beta2: Float, _ eps: Float, _ weightDecay: Float, _ correction1: Float,
-  _ sqrtCorrection2: Float
+  _ v: UnsafeMutablePointer<Float>, _ n: Int, _ gradScale: Double, _ lr: Double,
+  _ beta1: Double, _ beta2: Double, _ eps: Double, _ weightDecay: Double,
+  _ correction1: Double, _ sqrtCorrection2: Double
 ) {
-  let b1 = Lanes(repeating: beta1)
-  let c1 = Lanes(repeating: Float(1 - Double(beta1)))
-  let b2 = Lanes(repeating: beta2)
-  let c2 = Lanes(repeating: Float(1 - Double(beta2)))
-  let keep = Lanes(repeating: Float(1 - Double(lr) * Double(weightDecay)))
-  let step = Lanes(repeating: Float(Double(lr) / Double(correction1)))
-  let scale = Lanes(repeating: gradScale)
-  let root = Lanes(repeating: sqrtCorrection2)
-  let e = Lanes(repeating: eps)
+  let b1 = Lanes(repeating: Float(beta1))
+  let c1 = Lanes(repeating: Float(1 - beta1))
+  let b2 = Lanes(repeating: Float(beta2))
+  let c2 = Lanes(repeating: Float(1 - beta2))
+  let keep = Lanes(repeating: Float(1 - lr * weightDecay))
+  let step = Lanes(repeating: Float(lr / correction1))
+  let scale = Lanes(repeating: Float(gradScale))
+  let root = Lanes(repeating: Float(sqrtCorrection2))
+  let e = Lanes(repeating: Float(eps))
 
   @inline(__always)
   func update(_ old: Lanes, _ gradient: Lanes, _ m: Lanes, _ v: Lanes) -> (Lanes, Lanes, Lanes) {

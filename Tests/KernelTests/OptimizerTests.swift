@@ -8,7 +8,7 @@ import Testing
   func adamwFollowsFloat64OverTenSteps(level: KernelLevel) throws {
     let kernels = try level.table()
     var random = TestRandom(1)
-    let (lr, b1, b2, eps, decay) = (Float(1e-2), Float(0.9), Float(0.999), Float(1e-8), Float(0.01))
+    let (lr, b1, b2, eps, decay) = (1e-2, 0.9, 0.999, 1e-8, 0.01)
     for n in lengths {
       let start = random.floats(n)
       let (p, m, v) = (Guarded(start), Guarded(count: n, of: 0), Guarded(count: n, of: 0))
@@ -18,18 +18,16 @@ import Testing
       var (power1, power2) = (1.0, 1.0)
       for _ in 0..<10 {
         let grad = random.floats(n)
-        power1 *= Double(b1)
-        power2 *= Double(b2)
-        let (c1, c2) = (Float(1 - power1), Float((1 - power2).squareRoot()))
+        power1 *= b1
+        power2 *= b2
+        let (c1, c2) = (1 - power1, (1 - power2).squareRoot())
         kernels.adamw(p.p, grad, m.p, v.p, n, 0.5, lr, b1, b2, eps, decay, c1, c2)
         for i in 0..<n {
           let g = 0.5 * Double(grad[i])
-          exact[i] *= 1 - Double(lr) * Double(decay)
-          exactM[i] = Double(b1) * exactM[i] + (1 - Double(b1)) * g
-          exactV[i] = Double(b2) * exactV[i] + (1 - Double(b2)) * g * g
-          exact[i] -=
-            Double(lr) / Double(c1) * exactM[i]
-            / (exactV[i].squareRoot() / Double(c2) + Double(eps))
+          exact[i] *= 1 - lr * decay
+          exactM[i] = b1 * exactM[i] + (1 - b1) * g
+          exactV[i] = b2 * exactV[i] + (1 - b2) * g * g
+          exact[i] -= lr / c1 * exactM[i] / (exactV[i].squareRoot() / c2 + eps)
         }
       }
       #expect(p.isIntact && m.isIntact && v.isIntact)

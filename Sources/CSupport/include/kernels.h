@@ -83,10 +83,11 @@ typedef struct lorasc_kernels {
 
   /* PyTorch's AdamW: g = grad_scale * grad; p *= 1 - lr * weight_decay;
      m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
-     p -= (lr / correction1) * m / (sqrt(v) / sqrt_correction2 + eps). */
-  void (*adamw)(float *p, const float *grad, float *m, float *v, ptrdiff_t n, float grad_scale,
-                float lr, float beta1, float beta2, float eps, float weight_decay,
-                float correction1, float sqrt_correction2);
+     p -= (lr / correction1) * m / (sqrt(v) / sqrt_correction2 + eps). 1-b, 1 - lr *
+     weight_decay and lr / correction1 are taken in float64, as there. */
+  void (*adamw)(float *p, const float *grad, float *m, float *v, ptrdiff_t n, double grad_scale,
+                double lr, double beta1, double beta2, double eps, double weight_decay,
+                double correction1, double sqrt_correction2);
   /* PyTorch's SGD: g = grad_scale * grad + weight_decay * p;
      buf = first ? g : momentum * buf + g; p -= lr * buf. buf NULL: no momentum. */
   void (*sgd)(float *p, const float *grad, float *LORASC_NULLABLE buf, ptrdiff_t n,

@@ -40,7 +40,7 @@ final class Optimizer {
 
   /// One step of every parameter along `gradient` · `gradientScale`.
   func step(
-    _ parameters: ParameterSet, gradient: UnsafePointer<Float>, gradientScale: Float,
+    _ parameters: ParameterSet, gradient: UnsafePointer<Float>, gradientScale: Double,
     learningRate: Double, _ kernels: lorasc_kernels
   ) {
     factorSteps += 1
@@ -51,15 +51,14 @@ final class Optimizer {
       if let second {
         kernels.adamw(
           parameters.pointer(index), gradient + at, first.pointer + at, second.pointer + at,
-          parameter.count, gradientScale, Float(learningRate), Float(settings.beta1),
-          Float(settings.beta2), Float(settings.epsilon), Float(settings.weightDecay),
-          Float(1 - pow(settings.beta1, Double(steps))),
-          Float((1 - pow(settings.beta2, Double(steps))).squareRoot()))
+          parameter.count, gradientScale, learningRate, settings.beta1, settings.beta2,
+          settings.epsilon, settings.weightDecay, 1 - pow(settings.beta1, Double(steps)),
+          (1 - pow(settings.beta2, Double(steps))).squareRoot())
       } else {
         kernels.sgd(
           parameters.pointer(index), gradient + at,
-          settings.momentum > 0 ? first.pointer + at : nil, parameter.count, gradientScale,
-          Float(learningRate), Float(settings.momentum), Float(settings.weightDecay),
+          settings.momentum > 0 ? first.pointer + at : nil, parameter.count,
+          Float(gradientScale), Float(learningRate), Float(settings.momentum), Float(settings.weightDecay),
           steps == 1 ? 1 : 0)
       }
     }

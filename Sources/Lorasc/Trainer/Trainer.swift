@@ -350,7 +350,7 @@ extension Trainer {
         subject: "learning_rate")
     }
     optimizer.step(
-      adapter.parameters, gradient: gradient.pointer, gradientScale: Float(scale),
+      adapter.parameters, gradient: gradient.pointer, gradientScale: scale,
       learningRate: rate, plan.compute.kernels)
     var result = stats(learningRate: rate)
     result.gradientNorm = norm
