@@ -29,7 +29,7 @@ TITLES = {"lora": "LoRA", "cola": "COLA", "lorasc": "LoRASC"}
 
 ADAPTER = {"r": 8, "lora_alpha": 16, "target_modules": "query,value", "adapter_seed": 1}
 TRAINER = {
-    "batch_size": 32,
+    "batch_size": 16,
     "learning_rate": 3e-3,
     "schedule": "linear",
     "warmup_ratio": 0.1,
