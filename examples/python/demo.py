@@ -156,13 +156,14 @@ def train(
 
 def measure(trainer: lorasc.Trainer, batches: dict[str, lorasc.Batch]) -> dict[str, Any]:
     """Figures of a finished run, for the report."""
-    on = {name: trainer.evaluate(batch) for name, batch in batches.items()}
     history = trainer.history
+    last = history.evaluations[-1]
+    on = {name: trainer.evaluate(batches[name]) for name in ("train", "test")}
     return {
         "train_loss": on["train"].loss,
         "train_accuracy": on["train"].accuracy,
-        "dev_loss": on["dev"].loss,
-        "dev_accuracy": on["dev"].accuracy,
+        "dev_loss": last.eval_loss,
+        "dev_accuracy": last.eval_accuracy,
         "test_loss": on["test"].loss,
         "test_accuracy": on["test"].accuracy,
         "seconds": history.last.train_seconds,

@@ -248,7 +248,10 @@ private final class Run {
     var fast: Evaluation?
     if let evaluationSet {
       merged = try evaluate(evaluationSet, .merged)
-      if isBoundary { fast = try evaluate(evaluationSet, .fast) }
+      if isBoundary {
+        // With a slow rate of 1 both views are the same weights to the bit.
+        fast = trainer.adapter.cascade.rate == 1 ? merged : try evaluate(evaluationSet, .fast)
+      }
     }
     if isBoundary || merged != nil {
       try tell(isBoundary ? .cascade : .evaluation, merged, fast)
