@@ -134,7 +134,7 @@ def test_demo(repository: Path, tmp_path: Path) -> None:
     assert report["model"] == "minilm"
     assert report["task"]
     assert report["rows"].keys() == {"train", "dev", "test"}
-    assert report["steps"] == 25
+    assert report["steps"] == 47
     assert report["methods"].keys() == {"lora", "cola", "lorasc"}
     for row in report["methods"].values():
         for key in ("train_loss", "test_loss", "seconds", "tokens_per_second"):

@@ -58,7 +58,8 @@ final class Optimizer {
         kernels.sgd(
           parameters.pointer(index), gradient + at,
           settings.momentum > 0 ? first.pointer + at : nil, parameter.count,
-          Float(gradientScale), Float(learningRate), Float(settings.momentum), Float(settings.weightDecay),
+          Float(gradientScale), Float(learningRate), Float(settings.momentum),
+          Float(settings.weightDecay),
           steps == 1 ? 1 : 0)
       }
     }
