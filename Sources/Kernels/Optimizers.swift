@@ -46,12 +46,12 @@ func adamw(
 
 func sgd(
   _ p: UnsafeMutablePointer<Float>, _ grad: UnsafePointer<Float>,
-  _ buf: UnsafeMutablePointer<Float>?, _ n: Int, _ gradScale: Float, _ lr: Float,
-  _ momentum: Float, _ weightDecay: Float, _ first: Int32
+  _ buf: UnsafeMutablePointer<Float>?, _ n: Int, _ gradScale: Double, _ lr: Double,
+  _ momentum: Double, _ weightDecay: Double, _ first: Int32
 ) {
-  let scale = Lanes(repeating: gradScale)
-  let decay = Lanes(repeating: weightDecay)
-  let rate = Lanes(repeating: -lr)
+  let scale = Lanes(repeating: Float(gradScale))
+  let decay = Lanes(repeating: Float(weightDecay))
+  let rate = Lanes(repeating: Float(-lr))
   guard let buf else {
     @inline(__always)
     func plain(_ old: Lanes, _ gradient: Lanes) -> Lanes {
@@ -59,7 +59,7 @@ func sgd(
     }
     return map(UnsafePointer(p), grad, p, n, plain)
   }
-  let keep = Lanes(repeating: momentum)
+  let keep = Lanes(repeating: Float(momentum))
 
   @inline(__always)
   func update(_ old: Lanes, _ gradient: Lanes, _ velocity: Lanes) -> (Lanes, Lanes) {

@@ -52,7 +52,7 @@ import Testing
   func sgdFollowsFloat64(level: KernelLevel, momentum: Bool) throws {
     let kernels = try level.table()
     var random = TestRandom(2)
-    let (lr, mu, decay) = (Float(0.05), Float(0.9), Float(0.01))
+    let (lr, mu, decay) = (0.05, 0.9, 0.01)
     for n in lengths {
       let start = random.floats(n)
       // NaN: the first step must not read the buffer.
@@ -64,9 +64,9 @@ import Testing
         kernels.sgd(
           p.p, grad, momentum ? buf.p : nil, n, 0.25, lr, mu, decay, step == 0 ? 1 : 0)
         for i in 0..<n {
-          let g = 0.25 * Double(grad[i]) + Double(decay) * exact[i]
-          velocity[i] = momentum && step > 0 ? Double(mu) * velocity[i] + g : g
-          exact[i] -= Double(lr) * velocity[i]
+          let g = 0.25 * Double(grad[i]) + decay * exact[i]
+          velocity[i] = momentum && step > 0 ? mu * velocity[i] + g : g
+          exact[i] -= lr * velocity[i]
         }
       }
       #expect(p.isIntact && buf.isIntact)

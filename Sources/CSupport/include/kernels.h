@@ -91,7 +91,7 @@ typedef struct lorasc_kernels {
   /* PyTorch's SGD: g = grad_scale * grad + weight_decay * p;
      buf = first ? g : momentum * buf + g; p -= lr * buf. buf NULL: no momentum. */
   void (*sgd)(float *p, const float *grad, float *LORASC_NULLABLE buf, ptrdiff_t n,
-              float grad_scale, float lr, float momentum, float weight_decay, int32_t first);
+              double grad_scale, double lr, double momentum, double weight_decay, int32_t first);
 
   /* out[i] = base[i] + (u_i - 0.5) * width, u_i in [0,1) with 24 bits, element
      first + i of the stream; base NULL: 0. */

@@ -21,6 +21,9 @@ struct CascadeState {
   var rule = SlowRule.interpolate
   /// μ_t of the current cascade.
   var rate = 1.0
+  /// With μ = 1 every slow rule takes the fast expert whole: the merged and the fast view are
+  /// the same weights to the bit.
+  var viewsAgree: Bool { rate == 1 }
   /// μ of the finished ones.
   var rates: [Double] = []
   /// Factors of each finished cascade, for each target: what `SlowRule.mergeWeights` weighs.

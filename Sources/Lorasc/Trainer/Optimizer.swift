@@ -57,10 +57,8 @@ final class Optimizer {
       } else {
         kernels.sgd(
           parameters.pointer(index), gradient + at,
-          settings.momentum > 0 ? first.pointer + at : nil, parameter.count,
-          Float(gradientScale), Float(learningRate), Float(settings.momentum),
-          Float(settings.weightDecay),
-          steps == 1 ? 1 : 0)
+          settings.momentum > 0 ? first.pointer + at : nil, parameter.count, gradientScale,
+          learningRate, settings.momentum, settings.weightDecay, steps == 1 ? 1 : 0)
       }
     }
   }

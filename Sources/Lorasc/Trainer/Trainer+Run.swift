@@ -249,8 +249,7 @@ private final class Run {
     if let evaluationSet {
       merged = try evaluate(evaluationSet, .merged)
       if isBoundary {
-        // With a slow rate of 1 both views are the same weights to the bit.
-        fast = trainer.adapter.cascade.rate == 1 ? merged : try evaluate(evaluationSet, .fast)
+        fast = trainer.adapter.cascade.viewsAgree ? merged : try evaluate(evaluationSet, .fast)
       }
     }
     if isBoundary || merged != nil {
