@@ -28,7 +28,7 @@ TOPICS = (
 MAX_LENGTH = 64
 """Tokens a text is cut to."""
 
-TRAIN, DEV, TEST = 75, 20, 80
+TRAIN, DEV, TEST = 80, 20, 80
 """Texts of a topic in each part."""
 
 
