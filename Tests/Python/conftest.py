@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +20,13 @@ sys.path.append(str(REPOSITORY / "examples" / "python"))
 from models import find_model  # noqa: E402
 
 import fortunes  # noqa: E402
+
+
+def pytest_configure() -> None:
+    """Ctrl-C as in a terminal: a shell starts its background jobs with SIGINT ignored, and
+    Python then raises no KeyboardInterrupt.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
