@@ -17,6 +17,8 @@ public func makeKernelTable() -> lorasc_kernels {
     name: name,
     broadcast_rows: broadcastRows,
     column_sums: columnSums,
+    scale_columns: scaleColumns,
+    column_dots: columnDots,
     activation_forward: activationForward,
     activation_backward: activationBackward,
     layer_norm_forward: layerNormForward,

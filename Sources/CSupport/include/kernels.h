@@ -43,6 +43,13 @@ typedef struct lorasc_kernels {
   /* out[c] += sum over r of x[r,c]: 64 rows in order make a block, blocks are added in order. */
   void (*column_sums)(const float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float *out);
 
+  /* y[r,c] = k[c] x[r,c] + beta y[r,c]; beta is 0, which never reads y, or 1. */
+  void (*scale_columns)(const float *k, const float *x, float beta, float *y, ptrdiff_t rows,
+                        ptrdiff_t cols, ptrdiff_t ldx, ptrdiff_t ldy);
+  /* out[c] += sum over r of x[r,c] y[r,c], in blocks of rows as column_sums. */
+  void (*column_dots)(const float *x, const float *y, ptrdiff_t rows, ptrdiff_t cols,
+                      ptrdiff_t ldx, ptrdiff_t ldy, float *out);
+
   void (*activation_forward)(int32_t kind, const float *x, float *y, ptrdiff_t n);
   /* dx = dy * f'(x). */
   void (*activation_backward)(int32_t kind, const float *x, const float *dy, float *dx, ptrdiff_t n);

@@ -1,47 +1,141 @@
 import CSupport
 
 extension Adapter {
-  /// A of every target ~ U(−1/√in, 1/√in) (PEFT's kaiming_uniform with a = √5), keyed by the
-  /// seed, the cascade and the module's name; B = 0.
-  func drawFactors(seed: UInt64) {
+  /// First values: factors, magnitudes, and copies of what is trained in full.
+  func initialize() throws {
+    drawFactors(seed: settings.seed, first: true)
+    if settings.initialization == .pissa { try splitBackbone() }
+    try setMagnitudes()
+    copyFullParameters()
+  }
+
+  /// A fresh expert: one random factor, keyed by the seed, the cascade and the module's name,
+  /// and one of zeros.
+  ///
+  /// Linear: A ~ U(−1/√in, 1/√in) (PEFT's kaiming_uniform with a = √5), or with `gaussian` and
+  /// in the first cascade N(0, 1/r²); B = 0. Embedding: A = 0, B ~ N(0, 1).
+  func drawFactors(seed: UInt64, first: Bool = false) {
     let kernels = KernelLevel.baselineTable
     for target in targets {
-      let module = model.linears[target.linear]
+      let module = model.matrices[target.matrix]
       let stream = RandomStream(
-        seed: seed, purpose: .initialFactors, cascade: cascade.index, step: 0, name: module.name)
-      let a = parameters.buffer(target.a)
-      kernels.add_uniform(
-        nil, parameters.pointer(target.a), a.count, stream.c, 0,
-        2 / Float(module.inFeatures).squareRoot())
-      parameters.buffer(target.b).update(repeating: 0)
+        seed: seed, purpose: .initialFactors, cascade: cascade.index, step: 0, name: module.name
+      ).c
+      let (random, zero) = module.isLinear ? (target.a, target.b) : (target.b, target.a)
+      let values = parameters.buffer(random)
+      guard let start = values.baseAddress else { continue }
+      if !module.isLinear {
+        kernels.add_normal(nil, start, values.count, stream, 0, 1)
+      } else if first, settings.initialization == .gaussian {
+        kernels.add_normal(nil, start, values.count, stream, 0, 1 / Float(target.rank))
+      } else {
+        kernels.add_uniform(
+          nil, start, values.count, stream, 0, 2 / Float(module.inFeatures).squareRoot())
+      }
+      parameters.buffer(zero).update(repeating: 0)
     }
   }
 
-  /// Modules trained in full start at the folder's values; a head that the folder doesn't
+  /// PiSSA (Meng et al. 2024): the factors hold the principal part of W, the backbone becomes
+  /// W − s B A.
+  private func splitBackbone() throws {
+    for target in targets {
+      let module = model.matrices[target.matrix]
+      guard module.isLinear else { continue }
+      let largest = min(module.inFeatures, module.outFeatures)
+      guard target.rank <= largest else {
+        throw LorascError(
+          .option,
+          "option r: \(module.name) has \(largest) singular values for rank \(target.rank)",
+          subject: "r")
+      }
+      let pair = try PiSSA.factors(
+        of: UnsafeBufferPointer(start: module.weight.pointer, count: module.count),
+        outFeatures: module.outFeatures, inFeatures: module.inFeatures, rank: target.rank,
+        scale: target.scale, what: module.name)
+      parameters.pointer(target.a).update(from: pair.a.pointer, count: pair.a.count)
+      parameters.pointer(target.b).update(from: pair.b.pointer, count: pair.b.count)
+      withExtendedLifetime(pair) {}
+    }
+    cascade.removed = try targets.indices.map { position in
+      model.matrices[targets[position].matrix].isLinear ? try expert(position) : nil
+    }
+    try rebuildMasters(try model.compute(threads: model.threads))
+  }
+
+  /// DoRA: m ← ‖W + s B A‖ by rows.
+  func setMagnitudes() throws {
+    guard targets.contains(where: { $0.magnitude != nil }) else { return }
+    let compute = try model.compute(threads: model.threads)
+    for (position, target) in targets.enumerated() {
+      guard let magnitude = target.magnitude else { continue }
+      let module = model.matrices[target.matrix]
+      var weight = clean(target.matrix)
+      var sum: FloatBuffer?
+      if parameters.buffer(target.b).contains(where: { $0 != 0 }) {
+        let buffer = try FloatBuffer(count: module.count, what: module.name)
+        buffer.pointer.update(from: weight, count: module.count)
+        Self.add([Self.weighted(try expert(position), 1)], to: buffer.pointer, module, compute)
+        weight = UnsafePointer(buffer.pointer)
+        sum = buffer
+      }
+      setMagnitude(magnitude, to: weight, module, compute.kernels)
+      withExtendedLifetime(sum) {}
+    }
+  }
+
+  /// m ← ‖weight‖ by rows.
+  func setMagnitude(
+    _ magnitude: Int, to weight: UnsafePointer<Float>, _ module: MatrixModule,
+    _ kernels: lorasc_kernels
+  ) {
+    let values = parameters.pointer(magnitude)
+    for row in 0..<module.rows {
+      let squares = kernels.sum_squared_deviations(
+        weight + row * module.columns, 0, module.columns)
+      values[row] = Float(squares.squareRoot())
+    }
+  }
+
+  /// What is trained in full starts at the folder's values; a head that the folder doesn't
   /// have at N(0, 0.02²) and bias 0, as transformers'.
-  func copyFullModules() {
-    for module in fullModules {
-      if let linear = module.linear {
-        let source = model.linears[linear]
-        parameters.pointer(module.weight).update(from: source.weight.pointer, count: source.count)
-        if let bias = module.bias, let values = source.bias {
-          parameters.pointer(bias).update(from: values.pointer, count: values.count)
-        }
-      } else if let head = model.head, head.description.labels == settings.head.labels,
-        head.description.kind == settings.head.kind
-      {
-        parameters.pointer(module.weight).update(
-          from: head.weight.pointer, count: head.weight.count)
-        if let bias = module.bias {
-          parameters.pointer(bias).update(from: head.bias.pointer, count: head.bias.count)
-        }
-      } else {
+  private func copyFullParameters() {
+    let ownHead = model.head.flatMap {
+      $0.description.labels == settings.head.labels && $0.description.kind == settings.head.kind
+        ? $0 : nil
+    }
+    for full in fullParameters {
+      let values = parameters.buffer(full.parameter)
+      if let source = model.view(of: full.place) ?? ownHead?.view(of: full.place) {
+        _ = values.update(fromContentsOf: source.buffer)
+      } else if full.place == .headWeight, let start = values.baseAddress {
         let stream = RandomStream(
           seed: settings.seed, purpose: .head, cascade: 0, step: 0, name: Adapter.headWeight)
-        KernelLevel.baselineTable.add_normal(
-          nil, parameters.pointer(module.weight), parameters.list[module.weight].count, stream.c, 0,
-          0.02)
+        KernelLevel.baselineTable.add_normal(nil, start, values.count, stream.c, 0, 0.02)
       }
+    }
+  }
+}
+
+extension Model {
+  /// The frozen values of a place in the backbone.
+  func view(of place: FullParameter.Place) -> FloatView? {
+    switch place {
+    case .weight(let index): matrices[index].weight
+    case .bias(let index): matrices[index].bias
+    case .gamma(let index): norms[index].gamma
+    case .beta(let index): norms[index].beta
+    case .headWeight, .headBias: nil
+    }
+  }
+}
+
+extension TaskHead {
+  func view(of place: FullParameter.Place) -> FloatView? {
+    switch place {
+    case .headWeight: weight
+    case .headBias: bias
+    case .weight, .bias, .gamma, .beta: nil
     }
   }
 }

@@ -1,23 +1,35 @@
 import CSupport
 import Synchronization
 
-/// A low-rank expert on one linear module: Y += s (X Aᵀ) Bᵀ.
+/// A low-rank expert on one matrix: ΔW = s B A, with DoRA also a magnitude for each row.
 struct AdapterTarget: Sendable {
-  /// Index into the model's linear modules.
-  let linear: Int
-  let rank: Int
-  let scale: Float
-  /// Indices into the parameters: A (r, in), B (out, r).
+  /// Index into the model's matrices.
+  let matrix: Int
+  /// Of the current cascade.
+  var rank: Int
+  var scale: Float
+  /// Indices into the parameters: A (r, in), B (out, r), m (out).
   let a: Int
   let b: Int
+  let magnitude: Int?
 }
 
-/// A linear layer that is trained in full, with the indices of its parameters.
-struct FullModule: Sendable {
-  /// Index into the model's linear modules; nil: the head's output layer.
-  let linear: Int?
-  let weight: Int
-  let bias: Int?
+/// A tensor that is trained in full.
+struct FullParameter: Sendable {
+  /// What it stands in for: indices into the model's matrices and norms.
+  enum Place: Hashable, Sendable {
+    case weight(Int)
+    case bias(Int)
+    case gamma(Int)
+    case beta(Int)
+    case headWeight
+    case headBias
+
+    var isHead: Bool { self == .headWeight || self == .headBias }
+  }
+  let place: Place
+  /// Index into the parameters.
+  let parameter: Int
 }
 
 /// The whole result of fine-tuning one model: merged terms of finished cascades, the current
@@ -27,112 +39,113 @@ struct FullModule: Sendable {
 public final class Adapter: @unchecked Sendable {
   public let model: Model
   let settings: AdapterSettings
-  let targets: [AdapterTarget]
-  let fullModules: [FullModule]
+  private(set) var targets: [AdapterTarget]
+  let fullParameters: [FullParameter]
   let parameters: ParameterSet
   var cascade = CascadeState()
-  /// W_{t-1}, clean, of each linear module that differs from the file: what the cascades so
-  /// far have merged.
+  /// W_{t-1}, clean, of each matrix that differs from the file, by its index: what the cascades
+  /// so far have merged.
   var masters: [Int: FloatBuffer] = [:]
+  /// Of the whole change in every view: W0 + strength (W − W0).
+  var strength = 1.0
   let use = ExclusiveUse("adapter")
   let hasTrainer = Atomic<Bool>(false)
 
   public var head: HeadDescription { settings.head }
-  public var matchedModules: [String] { targets.map { model.linears[$0.linear].name } }
+  public var matchedModules: [String] { targets.map { model.matrices[$0.matrix].name } }
   public var trainableParameters: Int { parameters.trainableCount }
   public var parameterNames: [String] { parameters.list.map(\.name) }
+
+  /// Indices of the head's weight and bias.
+  var headParameters: [Int] { fullParameters.filter(\.place.isHead).map(\.parameter) }
 
   static let headWeight = "classifier.weight"
   static let headBias = "classifier.bias"
 
-  /// Fresh adapters on the modules that the rules choose, A ~ U(−1/√in, 1/√in), B = 0.
+  /// Fresh adapters on the modules that the rules choose.
   ///
   /// - Throws: `.noMatch`, `.option`, `.outOfMemory`
-  public init(model: Model, options: Options = Options()) throws {
+  public convenience init(model: Model, options: Options = Options()) throws {
+    try self.init(model: model, settings: AdapterSettings(options, model: model))
+    try BLASThreads.withSingleThread { try initialize() }
+  }
+
+  /// The parameters without their values.
+  init(model: Model, settings: AdapterSettings) throws {
     self.model = model
-    let settings = try AdapterSettings(options, model: model)
     self.settings = settings
     var builder = ParameterSet.Builder()
-    targets = try Self.match(model, settings).map { linear in
-      let module = model.linears[linear]
-      let limit = min(module.inFeatures, module.outFeatures)
-      guard settings.rank <= limit else {
-        throw LorascError(
-          .option,
-          "option r: \(settings.rank) is more than \(module.name) has dimensions (\(limit))",
-          subject: "r")
-      }
-      return AdapterTarget(
-        linear: linear, rank: settings.rank, scale: settings.scale(rank: settings.rank),
-        a: builder.add(
-          module.name + ".lora_A.weight", .factorA, shape: [settings.rank, module.inFeatures]),
-        b: builder.add(
-          module.name + ".lora_B.weight", .factorB, shape: [module.outFeatures, settings.rank]))
+    targets = try ModuleMatch(model, settings).targets.map {
+      try Self.target($0, model, settings, &builder)
     }
-    fullModules = try Self.fullModules(model, settings, targets, &builder)
+    fullParameters = try Self.fullParameters(model, settings, targets, &builder)
     parameters = try ParameterSet(builder)
-    cascade.rate = try SlowRates(options).rate(cascade: 1, of: nil)
-    cascade.rule = try SlowRule(options)
-    drawFactors(seed: settings.seed)
-    copyFullModules()
+    cascade.rate = try SlowRates(settings.options).rate(cascade: 1, of: nil)
+    cascade.rule = try SlowRule(settings.options)
   }
 
-  private static func match(_ model: Model, _ settings: AdapterSettings) throws -> [Int] {
-    let rules = try TargetRules(targets: settings.targets, exclude: settings.exclude)
-    let candidates = model.linears.indices.filter { model.isBackboneLinear($0, settings.head) }
-    let matched = candidates.filter {
-      rules.matches(model.linears[$0].name, isOutputLayer: model.linears[$0].isOutputLayer)
-    }
-    let names = candidates.map { model.linears[$0].name }
-    let strangers = rules.unmatchedItems(in: names)
-    if let stranger = rules.unmatchedExclusions(in: names).first, !settings.allowNoMatch {
+  private static func target(
+    _ matrix: Int, _ model: Model, _ settings: AdapterSettings,
+    _ builder: inout ParameterSet.Builder
+  ) throws -> AdapterTarget {
+    let module = model.matrices[matrix]
+    let rank = settings.ranks.rank(module.name, cascade: 1)
+    let largest = settings.ranks.largestRank(module.name)
+    let (a, b) =
+      module.isLinear
+      ? (".lora_A.weight", ".lora_B.weight") : (".lora_embedding_A", ".lora_embedding_B")
+    guard module.isLinear || !settings.usesDoRA else {
       throw LorascError(
-        .noMatch, "option exclude_modules: '\(stranger)' matches no linear module of \(model.path)",
-        subject: stranger)
+        .unsupported, "option use_dora: not on embeddings, as \(module.name)", subject: module.name)
     }
-    guard settings.allowNoMatch || (!matched.isEmpty && strangers.isEmpty) else {
-      let offender = strangers.first ?? settings.targets
-      throw LorascError(
-        .noMatch, "option target_modules: '\(offender)' matches no linear module of \(model.path)",
-        subject: offender)
-    }
-    return matched
+    return AdapterTarget(
+      matrix: matrix, rank: rank, scale: settings.ranks.scale(module.name, rank: rank),
+      a: try builder.add(
+        module.name + a, module.isLinear ? .factorA : .embeddingA,
+        shape: [rank, module.inFeatures], largest: [largest, module.inFeatures]),
+      b: try builder.add(
+        module.name + b, module.isLinear ? .factorB : .embeddingB,
+        shape: [module.outFeatures, rank], largest: [module.outFeatures, largest]),
+      magnitude: settings.usesDoRA
+        ? try builder.add(
+          module.name + ".lora_magnitude_vector", .magnitude, shape: [module.outFeatures]) : nil)
   }
 
-  private static func fullModules(
+  private static func fullParameters(
     _ model: Model, _ settings: AdapterSettings, _ targets: [AdapterTarget],
     _ builder: inout ParameterSet.Builder
-  ) throws -> [FullModule] {
-    var modules: [FullModule] = []
-    for name in settings.modulesToSave where name != "classifier" {
-      guard let pooler = model.bert.pooler, settings.head.kind == .classifier,
-        name == "pooler" || name == "pooler.dense"
-      else {
-        throw LorascError(
-          .noMatch,
-          "option modules_to_save: '\(name)' is no module that can be trained in full "
-            + "here (pooler, with head=classifier)", subject: name)
-      }
-      guard !targets.contains(where: { $0.linear == pooler }) else {
-        throw LorascError(
-          .option, "option modules_to_save: '\(name)' has an adapter too", subject: name)
-      }
-      guard !modules.contains(where: { $0.linear == pooler }) else { continue }
-      let module = model.linears[pooler]
-      modules.append(
-        FullModule(
-          linear: pooler,
-          weight: builder.add(
-            module.name + ".weight", .weight, shape: [module.outFeatures, module.inFeatures]),
-          bias: builder.add(module.name + ".bias", .bias, shape: [module.outFeatures])))
+  ) throws -> [FullParameter] {
+    var list: [FullParameter] = []
+    for tensor in try FullTensors(model, settings, adapted: Set(targets.map(\.matrix))).chosen {
+      list.append(
+        FullParameter(
+          place: tensor.place,
+          parameter: try builder.add(tensor.name, tensor.kind, shape: tensor.shape)))
     }
-    let hidden = model.hiddenSize
-    modules.append(
-      FullModule(
-        linear: nil,
-        weight: builder.add(headWeight, .weight, shape: [settings.head.labels, hidden]),
-        bias: builder.add(headBias, .bias, shape: [settings.head.labels])))
-    return modules
+    list.append(
+      FullParameter(
+        place: .headWeight,
+        parameter: try builder.add(
+          headWeight, .matrix, shape: [settings.head.labels, model.hiddenSize])))
+    list.append(
+      FullParameter(
+        place: .headBias,
+        parameter: try builder.add(headBias, .bias, shape: [settings.head.labels])))
+    return list
+  }
+
+  /// The targets' ranks and scales as cascade `number` has them; factors are zero then where
+  /// the rank changes.
+  func setRanks(ofCascade number: Int) {
+    for position in targets.indices {
+      let module = model.matrices[targets[position].matrix]
+      let rank = settings.ranks.rank(module.name, cascade: number)
+      guard rank != targets[position].rank else { continue }
+      targets[position].rank = rank
+      targets[position].scale = settings.ranks.scale(module.name, rank: rank)
+      parameters.reshape(targets[position].a, [rank, module.inFeatures])
+      parameters.reshape(targets[position].b, [module.outFeatures, rank])
+    }
   }
 
   /// Values of a trainable tensor.
@@ -156,13 +169,6 @@ public final class Adapter: @unchecked Sendable {
   }
 
   public func shape(of name: String) throws -> [Int] {
-    parameters.list[try parameters.index(of: name)].shape
-  }
-}
-
-extension Model {
-  /// The pooler takes part only under the head that uses it.
-  func isBackboneLinear(_ index: Int, _ head: HeadDescription) -> Bool {
-    index != bert.pooler || head.kind == .classifier
+    try use(fromCallbackToo: true) { parameters.list[try parameters.index(of: name)].shape }
   }
 }

@@ -1,31 +1,43 @@
 /// The options of scope "adapter", read once.
 struct AdapterSettings: Sendable {
-  let method: Method
-  let rank: Int
-  let alpha: Double
-  let useRSLoRA: Bool
-  let targets: String
-  let exclude: String
-  let allowNoMatch: Bool
-  let modulesToSave: [String]
-  let seed: UInt64
-  let head: HeadDescription
-
-  /// s = alpha / r, or alpha / √r.
-  func scale(rank: Int) -> Float {
-    Float(alpha / (useRSLoRA ? Double(rank).squareRoot() : Double(rank)))
+  enum Bias: String, Sendable {
+    case none, all
+    case loraOnly = "lora_only"
+  }
+  enum Initialization: String, Sendable {
+    case uniform = "default"
+    case gaussian, pissa
   }
 
+  let ranks: AdapterRanks
+  let usesDoRA: Bool
+  let isNormExact: Bool
+  let dropout: Float
+  let initialization: Initialization
+  let targets: String
+  let exclude: String
+  let layers: LayerSelection?
+  let allowNoMatch: Bool
+  let modulesToSave: [String]
+  let bias: Bias
+  let seed: UInt64
+  let head: HeadDescription
+  /// As the adapter was made; a file of it says them again.
+  let options: Options
+
   init(_ options: Options, model: Model) throws {
-    method = Method(rawValue: try options.text("method")) ?? .lorasc
-    rank = try options.integer("r")
-    alpha = try options.number("lora_alpha")
-    guard alpha > 0 else { throw Options.bad("lora_alpha", String(alpha), "is not positive") }
-    useRSLoRA = try options.boolean("use_rslora")
+    self.options = options
+    ranks = try AdapterRanks(options)
+    usesDoRA = try options.boolean("use_dora")
+    isNormExact = try options.text("dora_norm") == "exact"
+    dropout = Float(try options.number("lora_dropout"))
+    initialization = Initialization(rawValue: try options.text("init_lora_weights")) ?? .uniform
     targets = try options.text("target_modules")
     exclude = try options.text("exclude_modules")
+    layers = try LayerSelection(options)
     allowNoMatch = try options.boolean("allow_no_match")
     modulesToSave = try options.list("modules_to_save")
+    bias = Bias(rawValue: try options.text("bias")) ?? .none
     seed = UInt64(try options.integer("adapter_seed"))
     head = try Self.head(options, model)
   }
@@ -53,11 +65,4 @@ struct AdapterSettings: Sendable {
     }
     return HeadDescription(kind: kind, labels: labels, problem: problem, labelNames: names)
   }
-}
-
-/// The presets: what `method` sets where the options don't.
-public enum Method: String, Sendable {
-  case lora
-  case cola
-  case lorasc
 }

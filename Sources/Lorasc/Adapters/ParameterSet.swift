@@ -4,17 +4,30 @@ struct Parameter: Sendable {
   enum Kind: Sendable {
     case factorA
     case factorB
-    /// Of the head and of modules trained in full.
-    case weight
+    case embeddingA
+    case embeddingB
+    /// DoRA's m
+    case magnitude
+    /// Of the head and of modules trained in full: a matrix, LayerNorm's γ or β, a bias.
+    case matrix
+    case norm
     case bias
 
-    var isFactor: Bool { self == .factorA || self == .factorB }
+    /// Of the current expert: started anew by a boundary.
+    var isExpert: Bool {
+      switch self {
+      case .factorA, .factorB, .embeddingA, .embeddingB, .magnitude: true
+      case .matrix, .norm, .bias: false
+      }
+    }
   }
   let name: String
   let kind: Kind
-  let shape: [Int]
+  var shape: [Int]
   /// In elements; a multiple of 16, so that every tensor starts on a cache line.
   let offset: Int
+  /// Elements that the largest rank of the cascades needs.
+  let capacity: Int
 
   var count: Int { shape.reduce(1, *) }
 }
@@ -23,7 +36,7 @@ struct Parameter: Sendable {
 /// so that whatever works on all of them (clipping, an exchange between machines) sees one
 /// array. Gaps between tensors stay zero.
 final class ParameterSet {
-  let list: [Parameter]
+  private(set) var list: [Parameter]
   let values: FloatBuffer
   private let positions: [String: Int]
 
@@ -35,11 +48,26 @@ final class ParameterSet {
     private(set) var list: [Parameter] = []
     private(set) var end = 0
 
+    /// - Parameter largest: the shape that the memory is for, where it is another one
     /// - Returns: the parameter's index.
-    mutating func add(_ name: String, _ kind: Parameter.Kind, shape: [Int]) -> Int {
-      let parameter = Parameter(name: name, kind: kind, shape: shape, offset: end)
-      list.append(parameter)
-      end += (parameter.count + 15) / 16 * 16
+    mutating func add(
+      _ name: String, _ kind: Parameter.Kind, shape: [Int], largest: [Int]? = nil
+    ) throws -> Int {
+      var capacity = 1
+      for size in largest ?? shape {
+        let (product, overflow) = capacity.multipliedReportingOverflow(by: size)
+        guard !overflow, product < Int.max / 64 else {
+          throw LorascError(.outOfMemory, "\(name) does not fit into memory", subject: name)
+        }
+        capacity = product
+      }
+      list.append(
+        Parameter(name: name, kind: kind, shape: shape, offset: end, capacity: capacity))
+      let (next, overflow) = end.addingReportingOverflow((capacity + 15) / 16 * 16)
+      guard !overflow else {
+        throw LorascError(.outOfMemory, "\(name) does not fit into memory", subject: name)
+      }
+      end = next
       return list.count - 1
     }
   }
@@ -48,6 +76,12 @@ final class ParameterSet {
     list = builder.list
     values = try FloatBuffer(count: builder.end, what: "parameters")
     positions = Dictionary(uniqueKeysWithValues: builder.list.enumerated().map { ($1.name, $0) })
+  }
+
+  /// Gives a tensor another shape within its memory, and zeros.
+  func reshape(_ index: Int, _ shape: [Int]) {
+    list[index].shape = shape
+    pointer(index).update(repeating: 0, count: list[index].capacity)
   }
 
   func pointer(_ index: Int) -> UnsafeMutablePointer<Float> { values.pointer + list[index].offset }

@@ -1,16 +1,20 @@
 extension Adapter {
   /// Remembers what later cascades need of the first one's start.
-  func rememberStart(sameA: Bool, slowHead: Bool) throws {
+  func rememberStart(_ reinitialization: Reinitialization, slowHead: Bool) throws {
     if cascade.index == 1 {
-      if sameA, cascade.initialA.isEmpty {
-        cascade.initialA = try targets.map { try copy($0.a) }
+      if reinitialization == .sameA, cascade.initialRandom.isEmpty {
+        cascade.initialRandom = try targets.map { try copy(randomFactor(of: $0)) }
       }
       if cascade.rule == .emaFactors, cascade.slowFactors.isEmpty {
         cascade.slowFactors = try targets.map { target in
-          FactorPair(
-            a: try copy(target.a),
-            b: try FloatBuffer(count: parameters.list[target.b].count, what: "slow factors"),
-            rank: target.rank, scale: target.scale)
+          let isLinear = model.matrices[target.matrix].isLinear
+          func zeros(_ parameter: Int) throws -> FloatBuffer {
+            try FloatBuffer(count: parameters.list[parameter].count, what: "slow factors")
+          }
+          return FactorPair(
+            a: isLinear ? try copy(target.a) : try zeros(target.a),
+            b: isLinear ? try zeros(target.b) : try copy(target.b), rank: target.rank,
+            scale: target.scale)
         }
       }
     }
@@ -21,6 +25,11 @@ extension Adapter {
     }
   }
 
+  /// The factor that isn't zero at a cascade's start: A, or B of an embedding.
+  func randomFactor(of target: AdapterTarget) -> Int {
+    model.matrices[target.matrix].isLinear ? target.a : target.b
+  }
+
   /// Steps 2 and 3 of a cascade: the slow update, merged into the clean weights; then a fresh
   /// expert for the next one.
   ///
@@ -28,74 +37,112 @@ extension Adapter {
   ///
   /// - Parameters:
   ///   - nextRate: μ of the next cascade
-  ///   - seed: of the new A
-  ///   - sameA: the first cascade's initial A again instead of a new one
-  func endCascade(nextRate: Double, seed: UInt64, sameA: Bool, _ compute: Compute) throws {
+  ///   - seed: of the new factors
+  func endCascade(
+    nextRate: Double, seed: UInt64, _ reinitialization: Reinitialization, _ compute: Compute
+  ) throws {
     let finished: [FactorPair] = try targets.indices.map { position in
-      if cascade.rule == .emaFactors { return try averagedFactors(position) }
-      let target = targets[position]
-      return FactorPair(
-        a: try copy(target.a), b: try copy(target.b), rank: target.rank, scale: target.scale)
+      cascade.rule == .emaFactors ? try averagedFactors(position) : try expert(position)
     }
-    for target in targets { _ = try makeMaster(target.linear) }
+    let changes: [FloatBuffer?] = try targets.enumerated().map { position, target in
+      guard let magnitude = target.magnitude else { return nil }
+      return slowChange(position, try directedChange(position, magnitude, compute))
+    }
+    for target in targets { _ = try makeMaster(target.matrix) }
 
     cascade.terms.append(finished)
     cascade.rates.append(cascade.rate)
     mergeTerms(after: cascade.rates.count, compute)
+    mergeChanges(changes, compute)
     if cascade.rule == .emaFactors { cascade.slowFactors = finished }
     if cascade.fullStart != nil {
-      for module in fullModules {
-        for parameter in [module.weight, module.bias].compactMap({ $0 }) {
-          fullValue(parameter, .merged, into: parameters.pointer(parameter))
-        }
+      for full in fullParameters {
+        fullValue(full.parameter, .merged, into: parameters.pointer(full.parameter))
       }
       cascade.fullStart?.pointer.update(
         from: parameters.values.pointer, count: parameters.bufferCount)
     }
     cascade.index += 1
     cascade.rate = nextRate
-    if sameA, cascade.initialA.count == targets.count {
-      for (target, initial) in zip(targets, cascade.initialA) {
-        parameters.pointer(target.a).update(from: initial.pointer, count: initial.count)
-        parameters.buffer(target.b).update(repeating: 0)
-      }
-    } else {
-      drawFactors(seed: seed)
+    cascade.noise = nil
+    startExpert(seed: seed, reinitialization)
+    for target in targets {
+      guard let magnitude = target.magnitude else { continue }
+      setMagnitude(
+        magnitude, to: clean(target.matrix), model.matrices[target.matrix], compute.kernels)
     }
   }
 
-  /// W ← W + what the boundary after cascade `number` adds; masters exist.
+  private func startExpert(seed: UInt64, _ reinitialization: Reinitialization) {
+    setRanks(ofCascade: cascade.index)
+    switch reinitialization {
+    case .new, .onlyB: drawFactors(seed: seed)
+    case .sameA where cascade.initialRandom.count == targets.count:
+      for (target, initial) in zip(targets, cascade.initialRandom) {
+        parameters.pointer(randomFactor(of: target))
+          .update(from: initial.pointer, count: initial.count)
+      }
+      clearZeroFactors()
+    case .sameA, .keepA: clearZeroFactors()
+    }
+  }
+
+  private func clearZeroFactors() {
+    for target in targets {
+      let zero = model.matrices[target.matrix].isLinear ? target.b : target.a
+      parameters.buffer(zero).update(repeating: 0)
+    }
+  }
+
+  /// W ← W + what the boundary after cascade `number` adds; masters exist. With DoRA the terms
+  /// are no part of the merge.
   private func mergeTerms(after number: Int, _ compute: Compute) {
     let weights = cascade.rule.mergeWeights(rates: Array(cascade.rates.prefix(number)))
-    for (position, target) in targets.enumerated() {
-      guard let master = masters[target.linear] else { continue }
+    for (position, target) in targets.enumerated() where target.magnitude == nil {
+      guard let master = masters[target.matrix] else { continue }
       let addends = weights.map {
         Self.weighted(cascade.terms[$0.cascade - 1][position], $0.weight)
       }
-      Self.add(addends, to: master.pointer, model.linears[target.linear], compute)
+      Self.add(addends, to: master.pointer, model.matrices[target.matrix], compute)
     }
+  }
+
+  /// W ← W + S of the targets with a magnitude.
+  private func mergeChanges(_ changes: [FloatBuffer?], _ compute: Compute) {
+    for (target, change) in zip(targets, changes) {
+      guard let change, let master = masters[target.matrix] else { continue }
+      compute.kernels.axpby(1, change.pointer, 1, master.pointer, change.count)
+      cascade.isFullRank = true
+    }
+    if cascade.isFullRank, cascade.rule == .ema { cascade.slowChange = changes.compactMap { $0 } }
   }
 
   /// The clean weights of all finished cascades again, from their factors: the same sums in
   /// the same order, so the same bits.
   func rebuildMasters(_ compute: Compute) throws {
     masters = [:]
+    for (target, pair) in zip(targets, cascade.removed) {
+      guard let pair else { continue }
+      let master = try makeMaster(target.matrix)
+      Self.add(
+        [Self.weighted(pair, -1)], to: master.pointer, model.matrices[target.matrix], compute)
+    }
     guard !cascade.terms.isEmpty else { return }
-    for target in targets { _ = try makeMaster(target.linear) }
+    for target in targets { _ = try makeMaster(target.matrix) }
     for number in 1...cascade.terms.count { mergeTerms(after: number, compute) }
   }
 
   /// The adapter's own copy of a matrix, made from the file's when there is none yet.
-  func makeMaster(_ linear: Int) throws -> FloatBuffer {
-    if let master = masters[linear] { return master }
-    let module = model.linears[linear]
+  func makeMaster(_ matrix: Int) throws -> FloatBuffer {
+    if let master = masters[matrix] { return master }
+    let module = model.matrices[matrix]
     let master = try FloatBuffer(count: module.count, what: module.name)
     master.pointer.update(from: module.weight.pointer, count: module.count)
-    masters[linear] = master
+    masters[matrix] = master
     return master
   }
 
-  private func copy(_ parameter: Int) throws -> FloatBuffer {
+  func copy(_ parameter: Int) throws -> FloatBuffer {
     let values = parameters.buffer(parameter)
     let out = try FloatBuffer(count: values.count, what: parameters.list[parameter].name)
     _ = out.buffer.update(fromContentsOf: values)

@@ -30,10 +30,16 @@ struct CascadeState {
   var terms: [[FactorPair]] = []
   /// `ema_factors`: Aˢ, Bˢ for each target, from the first cascade's start on.
   var slowFactors: [FactorPair] = []
-  /// A of the first cascade's start for each target, for `reinit=same_a`.
-  var initialA: [FloatBuffer] = []
-  /// The values of modules trained in full at the cascade's start, for `slow_head`.
+  /// The random factor of the first cascade's start for each target, for `reinit=same_a`.
+  var initialRandom: [FloatBuffer] = []
+  /// `ema` with DoRA: S of each target, (out, in), from the first boundary on.
+  var slowChange: [FloatBuffer] = []
+  /// PiSSA: what was taken out of the backbone at the start, for each target that has it.
+  var removed: [FactorPair?] = []
+  /// On the backbone now, nil before the cascade's first step and where there is none.
+  var noise: BackboneNoise?
+  /// The values of what is trained in full at the cascade's start, for `slow_head`.
   var fullStart: FloatBuffer?
-  /// Persistent noise is in the masters: the change has full rank.
+  /// DoRA's experts or persistent noise are in the masters: the change has full rank.
   var isFullRank = false
 }

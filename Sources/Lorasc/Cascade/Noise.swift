@@ -9,8 +9,13 @@ struct Noise: Sendable {
     case noisytune
     /// N(0, λ² std² / 12): the uniform's variance
     case gaussian
+    /// N(0, λ² ‖W_i‖² / columns) in row i
+    case rowScaled = "row_scaled"
   }
-  enum Lifetime: String, Sendable { case removed, persist }
+  enum Lifetime: String, Sendable {
+    case removed, persist
+    case perStep = "per_step"
+  }
 
   let strength: Double
   let form: Form
@@ -19,9 +24,7 @@ struct Noise: Sendable {
   let seed: UInt64
 
   init(_ options: Options) throws {
-    let method = Method(rawValue: try options.text("method")) ?? .lorasc
-    strength =
-      method != .lorasc && !options.isSet("noise") ? 0 : try options.number("noise")
+    strength = try options.number("noise")
     form = Form(rawValue: try options.text("noise_form")) ?? .noisytune
     lifetime = Lifetime(rawValue: try options.text("noise_lifetime")) ?? .removed
     onAllMatrices = try options.text("noise_targets") == "all"
@@ -30,19 +33,21 @@ struct Noise: Sendable {
 
   var isOn: Bool { strength > 0 }
 
-  /// out = clean + ε_t.
-  /// - Parameter deviation: of the clean matrix at the cascade's start, see `deviation`.
+  /// out = clean + ε_t, in place too.
+  /// - Parameters:
+  ///   - deviation: of the clean matrix at the cascade's start, see `deviation`
+  ///   - step: of the optimizer, 0 where the noise stays for a cascade
   func add(
-    to clean: UnsafePointer<Float>, deviation: Double, _ module: LinearModule, cascade: Int,
-    into out: UnsafeMutablePointer<Float>, _ compute: Compute
+    to clean: UnsafePointer<Float>, deviation: Double, _ module: MatrixModule, cascade: Int,
+    step: Int = 0, into out: UnsafeMutablePointer<Float>, _ compute: Compute
   ) {
     let stream = RandomStream(
-      seed: seed, purpose: .noise, cascade: cascade, step: 0, name: module.name + ".weight"
+      seed: seed, purpose: .noise, cascade: cascade, step: step, name: module.name + ".weight"
     ).c
     let kernels = compute.kernels
-    let columns = module.inFeatures
+    let columns = module.columns
     let (form, strength) = (form, strength)
-    compute.forRows(module.outFeatures, cost: 8 * columns) { start, end in
+    compute.forRows(module.rows, cost: 8 * columns) { start, end in
       let at = start * columns
       let count = (end - start) * columns
       switch form {
@@ -53,6 +58,14 @@ struct Noise: Sendable {
         kernels.add_normal(
           clean + at, out + at, count, stream, UInt64(at),
           Float(strength * deviation / 12.0.squareRoot()))
+      case .rowScaled:
+        for row in start..<end {
+          let at = row * columns
+          let squares = kernels.sum_squared_deviations(clean + at, 0, columns)
+          kernels.add_normal(
+            clean + at, out + at, columns, stream, UInt64(at),
+            Float(strength * (squares / Double(columns)).squareRoot()))
+        }
       }
     }
   }
@@ -65,4 +78,11 @@ struct Noise: Sendable {
     let mean = kernels.sum(matrix, count) / Double(count)
     return (kernels.sum_squared_deviations(matrix, mean, count) / Double(count - 1)).squareRoot()
   }
+}
+
+/// The noise that lies on the backbone of the current cascade until its merge.
+struct BackboneNoise: Sendable {
+  let noise: Noise
+  /// Of each noisy matrix at the cascade's start.
+  let deviations: [Int: Double]
 }

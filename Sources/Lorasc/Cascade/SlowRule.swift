@@ -41,9 +41,7 @@ struct SlowRates: Sendable {
 
   init(_ options: Options) throws {
     let listed = try options.numbers("slow_rates")
-    var single = try options.number("slow_rate")
-    let method = Method(rawValue: try options.text("method")) ?? .lorasc
-    if method != .lorasc, !options.isSet("slow_rate") { single = 1 }
+    let single = try options.number("slow_rate")
     let last = try options.number("final_slow_rate")
     rates = listed.isEmpty ? [single] : listed
     final = last < 0 ? nil : last

@@ -77,24 +77,17 @@ private final class MergedFolder {
 
   /// Where a tensor's merged values come from; nil: as in the base.
   private enum Source {
-    case target(Int)
-    case master(Int)
+    case matrix(Int)
     case full(Int)
   }
 
   private func writeWeights() throws {
     var sources: [String: Source] = [:]
-    for linear in adapter.masters.keys {
-      sources[model.linears[linear].name + ".weight"] = .master(linear)
+    for matrix in adapter.targets.map(\.matrix) + adapter.masters.keys {
+      sources[model.matrices[matrix].name + ".weight"] = .matrix(matrix)
     }
-    for (position, target) in adapter.targets.enumerated() {
-      sources[model.linears[target.linear].name + ".weight"] = .target(position)
-    }
-    for module in adapter.fullModules {
-      guard let linear = module.linear else { continue }
-      let name = model.linears[linear].name
-      sources[name + ".weight"] = .full(module.weight)
-      if let bias = module.bias { sources[name + ".bias"] = .full(bias) }
+    for full in adapter.fullParameters where !full.place.isHead {
+      sources[adapter.parameters.list[full.parameter].name] = .full(full.parameter)
     }
 
     let kept = try encoderTensors()
@@ -103,10 +96,7 @@ private final class MergedFolder {
       SafetensorsWriter.Tensor(
         name: prefix + model.bareName($0.name), type: $0.type, shape: $0.shape)
     }
-    let head = adapter.fullModules.first { $0.linear == nil }
-    let headParameters =
-      adapter.head.kind == .classifier
-      ? [head?.weight, head?.bias].compactMap { $0 } : []
+    let headParameters = adapter.head.kind == .classifier ? adapter.headParameters : []
     for parameter in headParameters {
       let description = adapter.parameters.list[parameter]
       tensors.append(.init(name: description.name, type: .f32, shape: description.shape))
@@ -139,10 +129,8 @@ private final class MergedFolder {
     guard let source else { return try writer.append(try model.store.bytes(entry.name)) }
     let merged = try FloatBuffer(count: entry.elementCount, what: entry.name)
     switch source {
-    case .target(let position):
-      try adapter.weight(position, .merged, into: merged.pointer, compute)
-    case .master(let linear):
-      merged.pointer.update(from: adapter.clean(linear), count: merged.count)
+    case .matrix(let matrix):
+      try adapter.weight(ofMatrix: matrix, .merged, into: merged.pointer, compute)
     case .full(let parameter):
       adapter.fullValue(parameter, .merged, into: merged.pointer)
     }
@@ -263,9 +251,7 @@ private final class MergedFolder {
       ]
       try folder.write(try transformer.text(), to: "sentence_bert_config.json")
     }
-    guard let head = adapter.fullModules.first(where: { $0.linear == nil }) else { return }
-    let parameters = [(head.weight, "linear.weight"), (head.bias, "linear.bias")]
-      .compactMap { index, name in index.map { ($0, name) } }
+    let parameters = zip(adapter.headParameters, ["linear.weight", "linear.bias"]).map { ($0, $1) }
     let writer = try SafetensorsWriter(
       path: try folder.path(of: "2_Dense/model.safetensors"),
       tensors: parameters.map {

@@ -31,7 +31,9 @@ public final class Model: @unchecked Sendable {
   public var headDescription: HeadDescription? { head?.description }
   public var kernels: String { level.rawValue }
 
-  var linears: [LinearModule] { bert.linears }
+  /// Linear modules first, then embeddings.
+  var matrices: [MatrixModule] { bert.matrices }
+  var norms: [NormModule] { bert.norms }
 
   /// - Parameter options: of scope "model"
   /// - Throws: `.notFound`, `.io`, `.format`, `.architecture`, `.unsupported`, `.nonFinite`,

@@ -7,6 +7,8 @@ struct BertConfig: Sendable {
   let vocabulary: Int
   let positions: Int
   let tokenTypes: Int
+  /// The entry of the word embeddings that takes no gradient.
+  let paddingToken: Int?
   let layerNormEpsilon: Float
   let activationName: String
   let hiddenDropout: Float
@@ -38,6 +40,9 @@ struct BertConfig: Sendable {
     vocabulary = try size("vocab_size", atMost: 1 << 30)
     positions = try size("max_position_embeddings")
     tokenTypes = json["type_vocab_size"] == nil ? 2 : try size("type_vocab_size")
+    let padding = json["pad_token_id"] == nil ? 0 : try json.optionalInt("pad_token_id")
+    let entries = vocabulary
+    paddingToken = padding.flatMap { (0..<entries).contains($0) ? $0 : nil }
     guard hiddenSize % heads == 0 else {
       throw LorascError(
         .format, "config.json: hidden_size \(hiddenSize) is no multiple of \(heads) heads",

@@ -4,8 +4,9 @@ final class Plan {
   let compute: Compute
   let arena: Arena
   let batch: StagedBatch
-  /// In the order of the model's linear modules.
-  let linears: [LinearLayer]
+  /// In the order of the model's matrices and norms.
+  let layers: [any MatrixLayer]
+  let norms: [LayerNorm]
   let encoder: BertEncoder
   let head: HeadLayer?
 
@@ -20,10 +21,13 @@ final class Plan {
     self.arena = arena
     batch = try StagedBatch(
       tokenCapacity: tokenCapacity, limits: model.limits(head: head), arena: arena)
-    let linears = model.linears.map { LinearLayer($0) }
-    self.linears = linears
+    let linears = model.matrices.filter(\.isLinear).map { LinearLayer($0) }
+    let embeddings = model.matrices.filter { !$0.isLinear }.map { EmbeddingLayer($0) }
+    layers = linears + embeddings
+    norms = model.norms.map { LayerNorm($0) }
     encoder = try BertEncoder(
-      model.bert, linears: linears, tokens: tokenCapacity, training: training, compute, arena)
+      model.bert, linears: linears, embeddings: embeddings, norms: norms, tokens: tokenCapacity,
+      training: training, compute, arena)
     guard let head else {
       self.head = nil
       return

@@ -48,9 +48,11 @@ public enum OptionTable {
 
   private static let adapter: [OptionDescription] = [
     .init(
-      "method", .choice, "lorasc", choices: ["lora", "cola", "lorasc"], .adapter,
-      "A preset. lora: one cascade, slow_rate 1, no noise. cola: cascades with slow_rate 1, no "
-        + "noise. lorasc: cascades with slow_rate and noise. Options set by hand win over it."),
+      "method", .choice, "lorasc", choices: Presets.names, .adapter,
+      "A preset: defaults of other options, which win over it when set by hand. lora, rslora, "
+        + "lora+, dora, lora-fa, pissa: one cascade, slow_rate 1, no noise. cola, relora, rac-lora: "
+        + "cascades with slow_rate 1, no noise. lorasc, alone or over one of them: cascades with "
+        + "slow_rate and noise."),
     .init("r", .integer, "8", min: 1, max: 65536, .adapter, "Rank of the adapters."),
     .init(
       "lora_alpha", .number, "16", min: 0, .adapter,
@@ -58,19 +60,54 @@ public enum OptionTable {
     .init(
       "use_rslora", .boolean, "false", .adapter, "Scale s = lora_alpha / sqrt(r) instead."),
     .init(
+      "use_dora", .boolean, "false", .adapter,
+      "Magnitude and direction apart (DoRA): each row of W + s B A is scaled to the trained "
+        + "magnitude m."),
+    .init(
+      "dora_norm", .choice, "detached", choices: ["detached", "exact"], .adapter,
+      "Whether the row norms of W + s B A count as constants in the gradient, as in PEFT, or are "
+        + "differentiated too."),
+    .init(
+      "rank_pattern", .text, "{}", .adapter,
+      "Ranks of modules by name, a JSON object as PEFT's: the first key that matches the end of a "
+        + "module's name wins over r."),
+    .init(
+      "alpha_pattern", .text, "{}", .adapter, "The same for lora_alpha."),
+    .init(
+      "ranks", .list, "", .adapter,
+      "Rank of each cascade in turn, the last one for all that follow; step_down: r, r/2, r/4, "
+        + "... 1; empty: r."),
+    .init(
+      "lora_dropout", .number, "0", min: 0, max: 0.999, .adapter,
+      "Dropout of the adapters' input; on linear modules only, as in PEFT."),
+    .init(
+      "init_lora_weights", .choice, "default", choices: ["default", "gaussian", "pissa"], .adapter,
+      "First factors. default: A uniform in +-1/sqrt(in), B = 0. gaussian: A normal with deviation "
+        + "1/r, B = 0. pissa: the principal singular vectors, taken out of the backbone."),
+    .init(
       "target_modules", .text, "query,value", .adapter,
-      "Which matrices get an adapter, by PEFT's rules: a list matches a whole module name or its "
+      "Which linear modules and embeddings get an adapter, by PEFT's rules: a list matches a whole module name or its "
         + "end after a dot; a single pattern with any of ^$*+?()[]{}|\\ is a regular expression for "
         + "the whole name; all-linear: every linear module but the output layer."),
     .init(
       "exclude_modules", .text, "", .adapter,
       "Modules that get none, in the form of target_modules."),
     .init(
+      "layers_to_transform", .list, "", .adapter,
+      "Indices of the layers that get adapters, where target_modules is a list; empty: all."),
+    .init(
+      "layers_pattern", .list, "", .adapter,
+      "Names before the layer's index in a module's name; empty: any."),
+    .init(
       "allow_no_match", .boolean, "false", .adapter,
       "Accept a target rule that matches nothing, and train the head alone."),
     .init(
       "modules_to_save", .list, "", .adapter,
-      "Modules trained in full beside the head: pooler."),
+      "Modules trained in full beside the head, by the ends of their names: linear modules, "
+        + "LayerNorm, embeddings, or what holds these."),
+    .init(
+      "bias", .choice, "none", choices: ["none", "all", "lora_only"], .adapter,
+      "Which biases are trained: none, every one, LayerNorm's too, or those of adapted modules."),
     .init(
       "head", .choice, "auto", choices: ["auto", "classifier", "mean_linear"], .adapter,
       "The task head. classifier: transformers' own (first token, pooler, tanh, linear). "
@@ -134,13 +171,36 @@ public enum OptionTable {
     .init("beta1", .number, "0.9", min: 0, max: 0.999999999, .trainer, "AdamW's first decay."),
     .init("beta2", .number, "0.999", min: 0, max: 0.999999999, .trainer, "AdamW's second decay."),
     .init("eps", .number, "1e-8", min: 0, max: 1, .trainer, "AdamW's epsilon; greater than 0."),
+    .init(
+      "loraplus_lr_ratio", .number, "0", min: 0, max: 1e6, .trainer,
+      "LoRA+: B and parameters of one dimension learn at this multiple of learning_rate; biases "
+        + "and LayerNorm have no weight decay then; 0: one rate for all."),
+    .init(
+      "loraplus_lr_embedding", .number, "1e-6", min: 0, max: 1e6, .trainer,
+      "LoRA+: the rate of adapters on embeddings."),
+    .init(
+      "train_a", .boolean, "true", .trainer,
+      "false: A of linear modules stays as it is (LoRA-FA)."),
+    .init(
+      "lorafa_project", .boolean, "false", .trainer,
+      "B's gradient times (A A^T + 1e-8 I)^-1 / s^2, as PEFT's LoRA-FA optimizer; with train_a "
+        + "false."),
     .init("momentum", .number, "0.9", min: 0, max: 0.999999999, .trainer, "SGD's momentum."),
     .init(
       "max_grad_norm", .number, "1", min: 0, max: 1e30, .trainer,
       "Gradients are scaled down to this global norm; 0: never."),
     .init(
-      "schedule", .choice, "linear", choices: ["constant", "linear", "cosine"], .trainer,
-      "Of the learning rate over the run, after the warm-up, as transformers' schedules."),
+      "schedule", .choice, "linear", choices: ["constant", "linear", "cosine", "jagged_cosine"],
+      .trainer,
+      "Of the learning rate, after the warm-up, as transformers' schedules. jagged_cosine (ReLoRA): "
+        + "a cosine over the run that rises from 0 again after each boundary."),
+    .init(
+      "schedule_span", .choice, "run", choices: ["run", "cascade"], .trainer,
+      "What the schedule and its warm-up span; with cascade both start anew in each cascade and "
+        + "there is no re-warm-up."),
+    .init(
+      "min_lr_ratio", .number, "0", min: 0, max: 1, .trainer,
+      "Where the cosines end, as a share of learning_rate."),
     .init(
       "warmup_steps", .integer, "0", min: 0, max: 1e15, .trainer,
       "Steps in which the rate rises from 0."),
@@ -178,21 +238,30 @@ public enum OptionTable {
       "noise", .number, "0.1", min: 0, max: 1e6, .trainer,
       "lambda: strength of the noise on the frozen backbone during a cascade; 0: none."),
     .init(
-      "noise_form", .choice, "noisytune", choices: ["noisytune", "gaussian"], .trainer,
+      "noise_form", .choice, "noisytune", choices: ["noisytune", "gaussian", "row_scaled"],
+      .trainer,
       "noisytune: U(-lambda/2, lambda/2) times the matrix's standard deviation. gaussian: normal "
-        + "of the same variance."),
+        + "of the same variance. row_scaled: normal with deviation lambda times the row's norm over "
+        + "the square root of its length."),
     .init(
-      "noise_lifetime", .choice, "removed", choices: ["removed", "persist"], .trainer,
-      "removed at the merge, or merged with the expert: then the change has full rank."),
+      "noise_lifetime", .choice, "removed", choices: ["removed", "persist", "per_step"], .trainer,
+      "removed at the merge, or merged with the expert: then the change has full rank; per_step: "
+        + "drawn anew for each optimizer step."),
     .init(
       "noise_targets", .choice, "adapted", choices: ["adapted", "all"], .trainer,
-      "The adapted matrices, or all of the encoder's linear ones."),
+      "The adapted matrices, or all of the encoder's linear ones too."),
     .init(
-      "reinit", .choice, "new", choices: ["new", "same_a"], .trainer,
-      "A of the next cascade: drawn anew, or cascade 1's initial A again. B is 0."),
+      "reinit", .choice, "new", choices: ["new", "same_a", "keep_a", "only_b"], .trainer,
+      "A of the next cascade: drawn anew, cascade 1's initial A again, or the trained A carried "
+        + "over; B is 0. only_b (RAC-LoRA): drawn anew and never trained. On embeddings A and B "
+        + "change places."),
     .init(
-      "boundary_optimizer", .choice, "reset", choices: ["reset", "keep"], .trainer,
-      "The optimizer's state of A and B at a boundary: zeroed, or kept."),
+      "boundary_optimizer", .choice, "reset", choices: ["reset", "prune", "keep"], .trainer,
+      "The optimizer's state of A, B and DoRA's m at a boundary: zeroed; its smallest values "
+        + "zeroed (ReLoRA); or kept."),
+    .init(
+      "prune_ratio", .number, "0.9", min: 0, max: 1, .trainer,
+      "For boundary_optimizer=prune: the share that is zeroed, by magnitude."),
     .init(
       "rewarmup_ratio", .number, "0.1", min: 0, max: 1, .trainer,
       "Share of a cascade's steps, at least one, in which the rate rises again after a boundary: "

@@ -1,5 +1,5 @@
 extension Options {
-  /// Sets every member of a JSON object: numbers, strings, booleans, lists of these; null
+  /// Sets every member of a JSON object: numbers, strings, booleans, lists of these, objects for patterns; null
   /// leaves the default. All or nothing.
   ///
   /// - Throws: `.format` for malformed JSON, `.option` as `set`.
@@ -25,6 +25,8 @@ extension Options {
         if case .array = item { throw refused(item, key) }
         return try text(item, key)
       }.joined(separator: ",")
+    case .object where OptionTable.byKey[key]?.kind == .text:
+      return try value.text(.compact)
     case .null, .object:
       throw refused(value, key)
     }

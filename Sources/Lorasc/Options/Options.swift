@@ -6,7 +6,7 @@
 /// try options.set("r", "16")
 /// ```
 public struct Options: Sendable, Equatable {
-  /// Only what was set by hand; the rest is the table's default.
+  /// Only what was set by hand; the rest is the preset's or the table's default.
   private(set) var values: [String: String] = [:]
 
   public init() {}
@@ -17,10 +17,14 @@ public struct Options: Sendable, Equatable {
     values[key] = try Self.check(row, value)
   }
 
-  /// The value as text: what was set, else the default.
+  /// The value as text: what was set, else what the method presets, else the default.
   public func text(_ key: String) throws -> String {
     guard let row = OptionTable.byKey[key] else { throw Self.unknown(key) }
-    return values[key] ?? row.defaultValue
+    return values[key] ?? Presets.value(key, of: method) ?? row.defaultValue
+  }
+
+  private var method: String {
+    values["method"] ?? OptionTable.byKey["method"]?.defaultValue ?? ""
   }
 
   public func isSet(_ key: String) -> Bool { values[key] != nil }

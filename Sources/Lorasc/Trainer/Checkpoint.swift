@@ -101,14 +101,22 @@ extension Trainer {
       contents.add("slow.\(position).a", pair.a)
       contents.add("slow.\(position).b", pair.b)
     }
-    for (position, initial) in cascade.initialA.enumerated() {
-      contents.add("initial.\(position).a", initial)
+    for (position, initial) in cascade.initialRandom.enumerated() {
+      contents.add("initial.\(position)", initial)
+    }
+    for (position, pair) in cascade.removed.enumerated() {
+      guard let pair else { continue }
+      contents.add("removed.\(position).a", pair.a)
+      contents.add("removed.\(position).b", pair.b)
+    }
+    for (position, change) in cascade.slowChange.enumerated() {
+      contents.add("slow_change.\(position)", change)
     }
     if let start = cascade.fullStart { contents.add("full_start", start) }
     if cascade.isFullRank {
-      for linear in adapter.masters.keys.sorted() {
-        if let master = adapter.masters[linear] {
-          contents.add("weight." + model.linears[linear].name, master)
+      for matrix in adapter.masters.keys.sorted() {
+        if let master = adapter.masters[matrix] {
+          contents.add("weight." + model.matrices[matrix].name, master)
         }
       }
     }
@@ -122,6 +130,7 @@ extension Trainer {
     return [
       "model": .string(String(try model.fingerprint(), radix: 16)),
       "options": .object(try optionsJSON()),
+      "adapter_options": .object(try adapterOptions()),
       "parameters": .array(parameterDescriptions()),
       "learning_rate": .number(baseLearningRate),
       "cascade": number(cascade.index),
@@ -156,17 +165,31 @@ extension Trainer {
     return json
   }
 
-  /// Name, shape and scale of each trainable tensor.
+  /// Name, shape and scale of each trainable tensor, as the first cascade has them.
   private func parameterDescriptions() -> [JSONValue] {
-    var scales: [Int: Float] = [:]
-    for target in adapter.targets { scales[target.b] = target.scale }
-    return adapter.parameters.list.enumerated().map { index, parameter in
+    var list = adapter.parameters.list.map { ($0.name, $0.shape, Float(0)) }
+    for target in adapter.targets {
+      let module = model.matrices[target.matrix]
+      let rank = adapter.settings.ranks.rank(module.name, cascade: 1)
+      list[target.a].1 = [rank, module.inFeatures]
+      list[target.b].1 = [module.outFeatures, rank]
+      list[target.b].2 = adapter.settings.ranks.scale(module.name, rank: rank)
+    }
+    return list.map { name, shape, scale in
       [
-        "name": .string(parameter.name),
-        "shape": .array(parameter.shape.map { .integer(Int64($0)) }),
-        "scale": .number(Double(scales[index] ?? 0)),
+        "name": .string(name), "shape": .array(shape.map { .integer(Int64($0)) }),
+        "scale": .number(Double(scale)),
       ]
     }
+  }
+
+  /// Options of the adapter that the continuation depends on and its tensors don't show.
+  private func adapterOptions() throws -> JSONObject {
+    var json = JSONObject()
+    for key in ["lora_dropout", "dora_norm", "ranks"] {
+      json[key] = .string(try adapter.settings.options.text(key))
+    }
+    return json
   }
 }
 
@@ -191,11 +214,15 @@ extension Trainer {
       throw LorascError(
         .mismatch, "\(path): was made on another model than \(model.path)", subject: "model")
     }
-    let saved = try json.object("options")
-    for member in try optionsJSON().members where saved[member.key] != member.value {
-      throw LorascError(
-        .mismatch, "\(path): was made with another value of option \(member.key)",
-        subject: member.key)
+    for (saved, own) in [
+      (try json.object("options"), try optionsJSON()),
+      (try json.object("adapter_options"), try adapterOptions()),
+    ] {
+      for member in own.members where saved[member.key] != member.value {
+        throw LorascError(
+          .mismatch, "\(path): was made with another value of option \(member.key)",
+          subject: member.key)
+      }
     }
     let descriptions = try json.array("parameters")
     guard descriptions == parameterDescriptions() else {
@@ -232,12 +259,13 @@ extension Trainer {
       }
       let adapter = trainer.adapter
       let count = adapter.parameters.bufferCount
-      func pair(_ prefix: String, _ position: Int) throws -> FactorPair {
-        let target = adapter.targets[position]
+      func pair(_ prefix: String, _ position: Int, cascade: Int) throws -> FactorPair {
+        let module = adapter.model.matrices[adapter.targets[position].matrix]
+        let rank = adapter.settings.ranks.rank(module.name, cascade: cascade)
         return FactorPair(
-          a: try tensor(prefix + ".a", adapter.parameters.list[target.a].count),
-          b: try tensor(prefix + ".b", adapter.parameters.list[target.b].count),
-          rank: target.rank, scale: target.scale)
+          a: try tensor(prefix + ".a", rank * module.inFeatures),
+          b: try tensor(prefix + ".b", rank * module.outFeatures), rank: rank,
+          scale: adapter.settings.ranks.scale(module.name, rank: rank))
       }
       let counts = 0...Int.max
       learningRate = try json.double("learning_rate")
@@ -264,21 +292,35 @@ extension Trainer {
       else { throw LorascError(.format, "cascade, terms and rates do not fit", subject: "terms") }
       for k in 0..<terms {
         cascade.terms.append(
-          try adapter.targets.indices.map { try pair("term.\(k).\($0)", $0) })
+          try adapter.targets.indices.map { try pair("term.\(k).\($0)", $0, cascade: k + 1) })
       }
       if file["slow.0.a"] != nil {
-        cascade.slowFactors = try adapter.targets.indices.map { try pair("slow.\($0)", $0) }
+        cascade.slowFactors = try adapter.targets.indices.map {
+          try pair("slow.\($0)", $0, cascade: 1)
+        }
       }
-      if file["initial.0.a"] != nil {
-        cascade.initialA = try adapter.targets.enumerated().map { position, target in
-          try tensor("initial.\(position).a", adapter.parameters.list[target.a].count)
+      if file["initial.0"] != nil {
+        cascade.initialRandom = try adapter.targets.enumerated().map { position, target in
+          let factor = adapter.randomFactor(of: target)
+          return try tensor("initial.\(position)", adapter.parameters.list[factor].count)
+        }
+      }
+      if adapter.settings.initialization == .pissa {
+        cascade.removed = try adapter.targets.indices.map { position in
+          file["removed.\(position).a"] == nil
+            ? nil : try pair("removed.\(position)", position, cascade: 1)
+        }
+      }
+      if file["slow_change.0"] != nil {
+        cascade.slowChange = try adapter.targets.enumerated().map { position, target in
+          try tensor("slow_change.\(position)", adapter.model.matrices[target.matrix].count)
         }
       }
       if file["full_start"] != nil { cascade.fullStart = try tensor("full_start", count) }
       if cascade.isFullRank {
-        for (linear, module) in trainer.model.linears.enumerated()
+        for (matrix, module) in trainer.model.matrices.enumerated()
         where file["weight." + module.name] != nil {
-          masters[linear] = try tensor("weight." + module.name, module.count)
+          masters[matrix] = try tensor("weight." + module.name, module.count)
         }
       }
       guard used == file.entries.count else {
@@ -318,6 +360,8 @@ extension Trainer {
     }
     let count = adapter.parameters.bufferCount
     defer { withExtendedLifetime(loaded) {} }
+    adapter.setRanks(ofCascade: loaded.cascade.index)
+    bindings.bindExperts()
     adapter.parameters.values.pointer.update(from: loaded.parameters.pointer, count: count)
     optimizer.first.pointer.update(from: loaded.first.pointer, count: count)
     if let second = loaded.second {
@@ -329,5 +373,7 @@ extension Trainer {
     state = loaded.state
     clearGradients()
     forgetCascade()
+    // The views of DoRA's experts need this cascade's noise.
+    if state.cascadeStep > 0 { try showTraining() }
   }
 }

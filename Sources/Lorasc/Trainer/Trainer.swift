@@ -46,6 +46,7 @@ public final class Trainer: @unchecked Sendable {
   let weights: WorkingWeights
   let optimizer: Optimizer
   let gradient: FloatBuffer
+  let bindings: Bindings
   let use = ExclusiveUse("trainer")
   private let interruption: Interruption
 
@@ -55,7 +56,7 @@ public final class Trainer: @unchecked Sendable {
   var sums = LossSums()
   var pendingRows = 0
   var pendingTokens = 0
-  /// Linear modules with noise, and their standard deviations in this cascade.
+  /// Matrices with noise, and their standard deviations in this cascade.
   let noisy: [Int]
   private var deviations: [Int: Double] = [:]
   private var deviationsOf = 0
@@ -94,22 +95,20 @@ public final class Trainer: @unchecked Sendable {
     self.adapter = adapter
     self.options = options
     self.interruption = interruption
-    settings = try TrainerSettings(options, model: model, head: adapter.head)
+    settings = try TrainerSettings(options, adapter)
     baseLearningRate = settings.learningRate
     state.totalSteps = settings.maxSteps
-    let adapted = adapter.targets.map(\.linear)
-    noisy =
-      !settings.noise.isOn
-      ? []
-      : settings.noise.onAllMatrices
-        ? model.linears.indices.filter { model.isBackboneLinear($0, adapter.head) } : adapted
+    noisy = settings.noise.isOn ? Self.noisyMatrices(settings.noise, adapter) : []
     plan = try Plan(
       model, head: adapter.head, tokenCapacity: settings.maxBatchTokens, training: true,
       threads: settings.threads)
     weights = try WorkingWeights(adapter, plan, noisy: noisy)
-    optimizer = try Optimizer(settings, count: adapter.parameters.bufferCount)
+    let frozen = settings.frozenParameters(adapter)
+    optimizer = try Optimizer(
+      settings, count: adapter.parameters.bufferCount, frozen: frozen)
     gradient = try FloatBuffer(count: adapter.parameters.bufferCount, what: "gradients")
-    try bind()
+    bindings = try Bindings(
+      adapter, plan, gradient: gradient, tokens: settings.maxBatchTokens, frozen: frozen)
     try adapter.use {
       adapter.cascade.rule = settings.slowRule
       adapter.cascade.rate = settings.slowRates.rate(cascade: adapter.cascade.index, of: nil)
@@ -119,24 +118,12 @@ public final class Trainer: @unchecked Sendable {
 
   deinit { adapter.hasTrainer.store(false, ordering: .releasing) }
 
-  /// Points the plan's layers at the adapter's parameters and the gradients.
-  private func bind() throws {
-    let parameters = adapter.parameters
-    let rank = adapter.targets.map(\.rank).max() ?? 0
-    let tokens = settings.maxBatchTokens
-    let scratch = try plan.arena.matrix(tokens, rank, "plan.gradient.projected")
-    for target in adapter.targets {
-      plan.linears[target.linear].expert = LowRankBinding(
-        rank: target.rank, scale: target.scale, a: parameters.pointer(target.a),
-        b: parameters.pointer(target.b),
-        gradientA: gradient.pointer + parameters.list[target.a].offset,
-        gradientB: gradient.pointer + parameters.list[target.b].offset,
-        projected: try plan.arena.matrix(tokens, target.rank, "plan.projected"), scratch: scratch)
-    }
-    for module in adapter.fullModules {
-      weights.layer(of: module)?.full = FullBinding(
-        gradientWeight: gradient.pointer + parameters.list[module.weight].offset,
-        gradientBias: module.bias.map { gradient.pointer + parameters.list[$0].offset })
+  private static func noisyMatrices(_ noise: Noise, _ adapter: Adapter) -> [Int] {
+    let adapted = Set(adapter.targets.map(\.matrix))
+    return adapter.model.matrices.indices.filter { index in
+      adapted.contains(index)
+        || noise.onAllMatrices && adapter.model.matrices[index].isLinear
+          && adapter.model.isBackbone(index, adapter.head)
     }
   }
 
@@ -212,25 +199,20 @@ public final class Trainer: @unchecked Sendable {
   /// The merged view of a matrix ("<module>.weight") or head tensor.
   public func merged(_ name: String) throws -> [Float] {
     try exclusively(fromCallbackToo: true) {
-      for (position, target) in adapter.targets.enumerated()
-      where model.linears[target.linear].name + ".weight" == name {
-        let out = try FloatBuffer(count: model.linears[target.linear].count, what: name)
-        try adapter.weight(position, .merged, into: out.pointer, plan.compute)
+      if let full = adapter.fullParameters.first(where: {
+        adapter.parameters.list[$0.parameter].name == name
+      }) {
+        let out = try FloatBuffer(
+          count: adapter.parameters.list[full.parameter].count, what: name)
+        adapter.fullValue(full.parameter, .merged, into: out.pointer)
         return out.values
       }
-      if let linear = model.linears.firstIndex(where: { $0.name + ".weight" == name }),
-        !adapter.fullModules.contains(where: { $0.linear == linear })
-      {
-        return Array(
-          UnsafeBufferPointer(start: adapter.clean(linear), count: model.linears[linear].count))
-      }
-      let parameter = try adapter.parameters.index(of: name)
-      guard !adapter.parameters.list[parameter].kind.isFactor else {
+      guard let matrix = model.matrices.firstIndex(where: { $0.name + ".weight" == name }) else {
         throw LorascError(
-          .notFound, "\(name) is a factor, not a matrix of the model", subject: name)
+          .notFound, "\(name) is neither a matrix of the model nor trained in full", subject: name)
       }
-      let out = try FloatBuffer(count: adapter.parameters.list[parameter].count, what: name)
-      adapter.fullValue(parameter, .merged, into: out.pointer)
+      let out = try FloatBuffer(count: model.matrices[matrix].count, what: name)
+      try adapter.weight(ofMatrix: matrix, .merged, into: out.pointer, plan.compute)
       return out.values
     }
   }
@@ -265,33 +247,51 @@ extension Trainer {
   }
 
   /// Makes the cascade's weights ready; the first time in a cascade this starts it.
-  private func showTraining() throws {
+  func showTraining() throws {
     let number = adapter.cascade.index
-    if deviationsOf != number {
-      try adapter.rememberStart(sameA: settings.sameA, slowHead: settings.slowHead)
-      deviations = [:]
-      let noise = settings.noise
-      if noise.isOn, noise.lifetime == .removed || state.noisedCascade != number {
-        for linear in noisy {
-          deviations[linear] = Noise.deviation(
-            adapter.clean(linear), count: model.linears[linear].count, plan.compute.kernels)
-        }
-        if noise.lifetime == .persist { try persistNoise(number) }
-      }
-      deviationsOf = number
+    let noise = settings.noise
+    guard deviationsOf != number else {
+      weights.showTraining(noise, deviations: deviations, step: state.step)
+      return
     }
-    weights.showTraining(settings.noise, noisy: noisy, deviations: deviations)
+    try adapter.rememberStart(settings.reinitialization, slowHead: settings.slowHead)
+    deviations = [:]
+    if noise.isOn, noise.lifetime != .persist || state.noisedCascade != number {
+      for matrix in noisy {
+        deviations[matrix] = Noise.deviation(
+          adapter.clean(matrix), count: model.matrices[matrix].count, plan.compute.kernels)
+      }
+      if noise.lifetime == .persist { try persistNoise(number) }
+    }
+    adapter.cascade.noise =
+      noise.isOn && noise.lifetime == .removed
+      ? BackboneNoise(noise: noise, deviations: deviations) : nil
+    weights.showTraining(noise, deviations: deviations, step: state.step)
+    if noise.isOn, noise.lifetime != .perStep { measureNoisyMagnitudes() }
+    deviationsOf = number
+  }
+
+  /// DoRA: a fresh expert's m is ‖W̃‖ by rows, so that it changes nothing yet.
+  private func measureNoisyMagnitudes() {
+    for target in adapter.targets {
+      guard let magnitude = target.magnitude,
+        adapter.parameters.buffer(target.b).allSatisfy({ $0 == 0 })
+      else { continue }
+      adapter.setMagnitude(
+        magnitude, to: plan.layers[target.matrix].weight, model.matrices[target.matrix],
+        plan.compute.kernels)
+    }
   }
 
   /// Noise that stays: it goes into the clean weights at the cascade's start.
   private func persistNoise(_ number: Int) throws {
-    for linear in noisy { _ = try adapter.makeMaster(linear) }
-    for linear in noisy {
-      guard let master = adapter.masters[linear], let deviation = deviations[linear] else {
+    for matrix in noisy { _ = try adapter.makeMaster(matrix) }
+    for matrix in noisy {
+      guard let master = adapter.masters[matrix], let deviation = deviations[matrix] else {
         continue
       }
       settings.noise.add(
-        to: master.pointer, deviation: deviation, model.linears[linear], cascade: number,
+        to: master.pointer, deviation: deviation, model.matrices[matrix], cascade: number,
         into: master.pointer, plan.compute)
     }
     adapter.cascade.isFullRank = true
@@ -311,7 +311,7 @@ extension Trainer {
     let batch = plan.batch
     guard let head = plan.head else { return }
     try showTraining()
-    let dropout = settings.dropout(draw: state.draw)
+    let dropout = settings.dropout(draw: state.draw, ofAdapter: adapter.settings.dropout)
     let states = plan.encoder.forward(batch, dropout: dropout)
     head.forward(states, batch, dropout: dropout, plan.compute)
     let added = loss(logits: head.logits, gradient: head.dLogits, batch)
@@ -335,24 +335,26 @@ extension Trainer {
 
   func applyAccumulated() throws -> StepStats {
     guard sums.weight > 0 else { throw Self.nothingAccumulated }
-    let rate = try nextLearningRate()
+    let rates = StepRates(
+      base: try nextLearningRate(), schedule: try learningRateFactor())
     let norm = try gradientNorm()
     var scale = 1 / sums.weight
     let clip = settings.maxGradNorm > 0 ? min(1, settings.maxGradNorm / (norm + 1e-6)) : 1
     scale *= clip
     guard
       !optimizer.couldOverflow(
-        adapter.parameters, norm: norm * clip, learningRate: rate, plan.compute.kernels)
+        adapter.parameters, norm: norm * clip, rates, plan.compute.kernels)
     else {
       clearGradients()
       throw LorascError(
-        .nonFinite, "a step at learning rate \(rate) would leave float32's range",
+        .nonFinite, "a step at learning rate \(rates.base) would leave float32's range",
         subject: "learning_rate")
     }
+    if settings.projectsLoRAFA { try projectGradients() }
     optimizer.step(
-      adapter.parameters, gradient: gradient.pointer, gradientScale: scale,
-      learningRate: rate, plan.compute.kernels)
-    var result = stats(learningRate: rate)
+      adapter.parameters, gradient: gradient.pointer, gradientScale: scale, rates,
+      plan.compute.kernels)
+    var result = stats(learningRate: rates.base)
     result.gradientNorm = norm
     state.step += 1
     state.cascadeStep += 1
@@ -397,16 +399,28 @@ extension Trainer {
   }
 
   /// Base rate × schedule × re-warm-up of the next step.
-  func nextLearningRate() throws -> Double {
-    guard state.totalSteps > 0 || !settings.schedule.needsTotal else {
+  func nextLearningRate() throws -> Double { baseLearningRate * (try learningRateFactor()) }
+
+  private func learningRateFactor() throws -> Double {
+    let schedule = settings.schedule
+    if schedule.spansCascade {
+      let length = state.cascadeLength(adapter.cascade.index, settings.cascadeUnit)
+      guard length > 0 || !schedule.needsTotal else {
+        throw LorascError(
+          .option, "option schedule_span: the cascade's length is not known",
+          subject: "schedule_span")
+      }
+      return schedule.factor(step: state.cascadeStep, total: length)
+    }
+    guard state.totalSteps > 0 || !schedule.needsTotal else {
       throw LorascError(
         .option,
         "option max_steps: a schedule other than constant needs the number of all steps",
         subject: "max_steps")
     }
-    let factor = settings.schedule.factor(step: state.step, total: state.totalSteps)
-    return baseLearningRate * factor
-      * Schedule.rewarmup(step: state.cascadeStep, over: rewarmupSteps)
+    return schedule.factor(
+      step: state.step, total: state.totalSteps, cascadeStep: state.cascadeStep,
+      rewarmup: rewarmupSteps)
   }
 
   private var rewarmupSteps: Int {
@@ -423,8 +437,9 @@ extension Trainer {
     // A cascade without a step still begins, so that what later ones need is remembered.
     try showTraining()
     try adapter.endCascade(
-      nextRate: next, seed: settings.seed, sameA: settings.sameA, plan.compute)
-    if settings.resetsOptimizer { optimizer.resetFactors(adapter.parameters) }
+      nextRate: next, seed: settings.seed, settings.reinitialization, plan.compute)
+    bindings.bindExperts()
+    optimizer.crossBoundary(adapter.parameters)
     state.lastCascadeSteps = state.cascadeStep
     state.cascadeStep = 0
     weights.invalidate()

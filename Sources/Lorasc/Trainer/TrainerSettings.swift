@@ -32,19 +32,24 @@ struct TrainerSettings: Sendable {
   let epsilon: Double
   let momentum: Double
   let maxGradNorm: Double
+  let loraPlusRatio: Double
+  let loraPlusEmbeddingRate: Double
+  let trainsA: Bool
+  let projectsLoRAFA: Bool
   let schedule: Schedule
 
   let cascadeUnit: CascadeUnit
   let slowRule: SlowRule
   let slowRates: SlowRates
   let noise: Noise
-  let sameA: Bool
-  let resetsOptimizer: Bool
+  let reinitialization: Reinitialization
+  let boundaryOptimizer: BoundaryOptimizer
   let rewarmupRatio: Double
   let rewarmupSteps: Int
   let slowHead: Bool
 
-  init(_ options: Options, model: Model, head: HeadDescription) throws {
+  init(_ options: Options, _ adapter: Adapter) throws {
+    let (model, head) = (adapter.model, adapter.head)
     threads = try options.integer("threads")
     seed = UInt64(try options.integer("seed"))
     epochs = try options.integer("epochs")
@@ -90,18 +95,27 @@ struct TrainerSettings: Sendable {
     }
     momentum = try options.number("momentum")
     maxGradNorm = try options.number("max_grad_norm")
+    loraPlusRatio = try options.number("loraplus_lr_ratio")
+    loraPlusEmbeddingRate = try options.number("loraplus_lr_embedding")
+    trainsA = try options.boolean("train_a")
+    projectsLoRAFA = try options.boolean("lorafa_project")
     schedule = try Schedule(options)
 
     cascadeUnit = try Self.cascadeUnit(options)
     slowRule = try SlowRule(options)
     slowRates = try SlowRates(options)
     noise = try Noise(options)
-    sameA = try options.text("reinit") == "same_a"
-    resetsOptimizer = try options.text("boundary_optimizer") == "reset"
+    reinitialization = try Reinitialization(options)
+    switch try options.text("boundary_optimizer") {
+    case "prune": boundaryOptimizer = .prune(try options.number("prune_ratio"))
+    case "keep": boundaryOptimizer = .keep
+    default: boundaryOptimizer = .reset
+    }
     rewarmupRatio = try options.number("rewarmup_ratio")
     rewarmupSteps = try options.integer("rewarmup_steps")
     slowHead = try options.boolean("slow_head")
-    if slowRule == .emaFactors, !sameA, cascadeUnit != .none {
+    try checkCombination(adapter)
+    if slowRule == .emaFactors, reinitialization != .sameA, cascadeUnit != .none {
       Log.send(
         .warning,
         "slow_rule ema_factors averages factors that start from different A: set reinit=same_a")
@@ -110,8 +124,6 @@ struct TrainerSettings: Sendable {
 
   private static func cascadeUnit(_ options: Options) throws -> CascadeUnit {
     let length = try options.integer("cascade_length")
-    let method = try options.text("method")
-    if method == "lora", !options.isSet("cascade_unit") { return .none }
     switch try options.text("cascade_unit") {
     case "epoch": return .epochs(length)
     case "step": return .steps(length)
@@ -129,9 +141,48 @@ struct TrainerSettings: Sendable {
     }
   }
 
-  func dropout(draw: Int) -> DropoutPlan {
+  /// What can't go together.
+  private func checkCombination(_ adapter: Adapter) throws {
+    if slowRule == .emaFactors, adapter.settings.usesDoRA {
+      throw LorascError(
+        .option,
+        "option slow_rule: ema_factors averages A and B, which are not all of DoRA's expert",
+        subject: "slow_rule")
+    }
+    if !adapter.settings.ranks.isConstant {
+      var isReset = false
+      if case .reset = boundaryOptimizer { isReset = true }
+      let keepsFactors = reinitialization == .sameA || reinitialization == .keepA
+      guard isReset, !keepsFactors, slowRule != .emaFactors else {
+        throw LorascError(
+          .option,
+          "option ranks: with ranks that change, boundary_optimizer is reset, reinit draws anew and "
+            + "slow_rule is not ema_factors", subject: "ranks")
+      }
+    }
+    if projectsLoRAFA, trainsA {
+      throw LorascError(
+        .option, "option lorafa_project: A is trained: set train_a=false", subject: "lorafa_project"
+      )
+    }
+  }
+
+  /// Parameters of the adapter that training leaves as they are.
+  func frozenParameters(_ adapter: Adapter) -> Set<Int> {
+    var frozen: Set<Int> = []
+    for target in adapter.targets {
+      if reinitialization == .onlyB {
+        frozen.insert(adapter.randomFactor(of: target))
+      } else if !trainsA, adapter.model.matrices[target.matrix].isLinear {
+        frozen.insert(target.a)
+      }
+    }
+    return frozen
+  }
+
+  func dropout(draw: Int, ofAdapter expert: Float) -> DropoutPlan {
     DropoutPlan(
       hidden: hiddenDropout, attention: attentionDropout, classifier: classifierDropout,
-      seed: seed, draw: draw)
+      expert: expert, seed: seed, draw: draw)
   }
 }

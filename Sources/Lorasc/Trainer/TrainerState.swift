@@ -22,14 +22,17 @@ struct TrainerState: Equatable {
   var isEvaluationDue = false
   var isBoundaryDue = false
 
-  /// Steps of cascade `number`, as far as known: planned, else the last one's.
+  /// Steps of cascade `number`, the current one, as far as known: planned, else the last one's;
+  /// at most what is left of the run.
   func cascadeLength(_ number: Int, _ unit: TrainerSettings.CascadeUnit) -> Int {
+    let left = totalSteps > 0 ? totalSteps - (step - cascadeStep) : Int.max
     switch unit {
-    case .steps(let length): return length
+    case .steps(let length): return min(length, left)
     case .epochs(let length) where stepsPerEpoch > 0:
-      return length.multipliedReportingOverflow(by: stepsPerEpoch).overflow
-        ? lastCascadeSteps : length * stepsPerEpoch
-    case .list(let lengths) where number <= lengths.count: return lengths[number - 1]
+      let (steps, overflow) = length.multipliedReportingOverflow(by: stepsPerEpoch)
+      return min(overflow ? Int.max : steps, left)
+    case .list(let lengths) where number < lengths.count: return min(lengths[number - 1], left)
+    case .list where totalSteps > 0: return left
     default: return lastCascadeSteps
     }
   }

@@ -42,7 +42,7 @@ import Testing
   @Test(arguments: rules) func withVanishingRateLeavesTheBackbone(rule: String) throws {
     let job = try run(["method": "lorasc", "slow_rule": rule, "slow_rate": "1e-9", "noise": "0.1"])
     for target in job.adapter.targets {
-      let module = job.adapter.model.linears[target.linear]
+      let module = job.adapter.model.matrices[target.matrix]
       let merged = try job.trainer.merged(module.name + ".weight")
       for (index, value) in merged.enumerated() {
         #expect(abs(value - module.weight.pointer[index]) <= 1e-6)
@@ -60,7 +60,7 @@ import Testing
     let cascades = job.adapter.cascade.terms.count
     #expect(cascades == 4)
     for (position, target) in job.adapter.targets.enumerated() {
-      let module = job.adapter.model.linears[target.linear]
+      let module = job.adapter.model.matrices[target.matrix]
       var expected = (0..<module.count).map { Double(module.weight.pointer[$0]) }
       for k in 1...cascades {
         let weight = rule == "ema" ? 1 - pow(1 - rate, Double(cascades - k + 1)) : rate
@@ -77,7 +77,7 @@ import Testing
           }
         }
       }
-      let found = job.adapter.clean(target.linear)
+      let found = job.adapter.clean(target.matrix)
       for index in 0..<module.count { #expect(abs(Double(found[index]) - expected[index]) < 1e-5) }
     }
   }
@@ -95,7 +95,7 @@ import Testing
     try job.trainer.endCascade()
     #expect(job.trainer.optimizer.factorSteps == 0)
     #expect(job.trainer.optimizer.fullSteps == 3)
-    for (index, parameter) in job.adapter.parameters.list.enumerated() where parameter.kind.isFactor
+    for (index, parameter) in job.adapter.parameters.list.enumerated() where parameter.kind.isExpert
     {
       let values = job.adapter.parameters.buffer(index)
       #expect(values.contains { $0 != 0 } == (parameter.kind == .factorA))
@@ -142,7 +142,7 @@ import Testing
       try values.withUnsafeBufferPointer { try second.adapter.setValues(of: name, to: $0) }
     }
     // The head trains through: its moments go along.
-    for parameter in second.adapter.parameters.list where !parameter.kind.isFactor {
+    for parameter in second.adapter.parameters.list where !parameter.kind.isExpert {
       for index in parameter.offset..<parameter.offset + parameter.count {
         second.trainer.optimizer.first[index] = first.trainer.optimizer.first[index]
         second.trainer.optimizer.second?[index] = first.trainer.optimizer.second?[index] ?? 0

@@ -156,7 +156,17 @@ import Testing
     let schedule = try Schedule(try TinyModel.options(["schedule": "linear", "warmup_steps": "2"]))
     let factors = (0..<6).map { schedule.factor(step: $0, total: 6) }
     #expect(factors == [0, 0.5, 1, 0.75, 0.5, 0.25])
-    #expect(Schedule.rewarmup(step: 0, over: 1) == 0.5)
-    #expect(Schedule.rewarmup(step: 1, over: 1) == 1)
+  }
+
+  @Test func theRateRisesAgainAfterABoundary() throws {
+    func factors(_ shape: String) throws -> [Double] {
+      let schedule = try Schedule(try TinyModel.options(["schedule": shape]))
+      return (0..<4).map {
+        schedule.factor(step: 10 + $0, total: 20, cascadeStep: $0, rewarmup: 2)
+      }
+    }
+    #expect(try factors("constant") == [1.0 / 3, 2.0 / 3, 1, 1])
+    let cosine = (10..<14).map { 0.5 * (1 + cos(Double.pi * Double($0) / 20)) }
+    #expect(try factors("jagged_cosine") == [0, cosine[2] / 2, cosine[2], cosine[3]])
   }
 }

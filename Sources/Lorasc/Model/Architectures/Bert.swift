@@ -2,29 +2,31 @@
 /// called, and how its layers follow each other, forward and backward.
 struct BertBackbone: Sendable {
   let config: BertConfig
-  let embeddings: EmbeddingWeights
-  let layers: [LayerWeights]
-  let linears: [LinearModule]
-  /// Index into `linears`; nil: the file has none.
+  /// Linear modules first, then the three embeddings.
+  let matrices: [MatrixModule]
+  let norms: [NormModule]
+  let layers: [LayerModules]
+  let embeddings: EmbeddingModules
+  /// Index into `matrices`; nil: the file has none.
   let pooler: Int?
   let activation: Activation
 
-  struct EmbeddingWeights: Sendable {
-    let words: FloatView
-    let positions: FloatView
-    let types: FloatView
-    let norm: LayerNorm
+  /// Indices into `matrices` and, the norm, into `norms`.
+  struct EmbeddingModules: Sendable {
+    let words: Int
+    let positions: Int
+    let types: Int
+    let norm: Int
   }
-  /// Indices into `linears`, and the two norms.
-  struct LayerWeights: Sendable {
+  struct LayerModules: Sendable {
     let query: Int
     let key: Int
     let value: Int
     let attentionOutput: Int
-    let attentionNorm: LayerNorm
+    let attentionNorm: Int
     let intermediate: Int
     let output: Int
-    let outputNorm: LayerNorm
+    let outputNorm: Int
   }
 
   init(_ config: BertConfig, _ tensors: NamedTensors) throws {
@@ -33,34 +35,38 @@ struct BertBackbone: Sendable {
         .unsupported, "hidden_act \(config.activationName) is not offered", subject: "hidden_act")
     }
     let hidden = config.hiddenSize
-    var linears: [LinearModule] = []
+    var matrices: [MatrixModule] = []
+    var norms: [NormModule] = []
     func linear(_ name: String, _ out: Int, _ into: Int) throws -> Int {
-      linears.append(
-        LinearModule(
-          name: name, inFeatures: into, outFeatures: out,
+      matrices.append(
+        MatrixModule(
+          name: name, kind: .linear, inFeatures: into, outFeatures: out,
           weight: try tensors.float32(name + ".weight", shape: [out, into]),
           bias: try tensors.float32(name + ".bias", shape: [out]), isOutputLayer: false))
-      return linears.count - 1
+      return matrices.count - 1
     }
-    func norm(_ name: String) throws -> LayerNorm {
-      LayerNorm(
-        gamma: try tensors.float32(name + ".weight", shape: [hidden]),
-        beta: try tensors.float32(name + ".bias", shape: [hidden]),
-        epsilon: config.layerNormEpsilon, columns: hidden)
+    func embedding(_ name: String, _ entries: Int, padding: Int? = nil) throws -> Int {
+      matrices.append(
+        MatrixModule(
+          name: "embeddings." + name, kind: .embedding(paddingIndex: padding),
+          inFeatures: entries, outFeatures: hidden,
+          weight: try tensors.float32("embeddings.\(name).weight", shape: [entries, hidden]),
+          bias: nil, isOutputLayer: false))
+      return matrices.count - 1
     }
-    embeddings = EmbeddingWeights(
-      words: try tensors.float32(
-        "embeddings.word_embeddings.weight", shape: [config.vocabulary, hidden]),
-      positions: try tensors.float32(
-        "embeddings.position_embeddings.weight", shape: [config.positions, hidden]),
-      types: try tensors.float32(
-        "embeddings.token_type_embeddings.weight", shape: [config.tokenTypes, hidden]),
-      norm: try norm("embeddings.LayerNorm"))
-    var layers: [LayerWeights] = []
+    func norm(_ name: String) throws -> Int {
+      norms.append(
+        NormModule(
+          name: name, gamma: try tensors.float32(name + ".weight", shape: [hidden]),
+          beta: try tensors.float32(name + ".bias", shape: [hidden]),
+          epsilon: config.layerNormEpsilon, columns: hidden))
+      return norms.count - 1
+    }
+    var layers: [LayerModules] = []
     for index in 0..<config.layers {
       let layer = "encoder.layer.\(index)"
       layers.append(
-        LayerWeights(
+        LayerModules(
           query: try linear(layer + ".attention.self.query", hidden, hidden),
           key: try linear(layer + ".attention.self.key", hidden, hidden),
           value: try linear(layer + ".attention.self.value", hidden, hidden),
@@ -72,9 +78,15 @@ struct BertBackbone: Sendable {
     }
     pooler =
       tensors.contains("pooler.dense.weight") ? try linear("pooler.dense", hidden, hidden) : nil
+    embeddings = EmbeddingModules(
+      words: try embedding("word_embeddings", config.vocabulary, padding: config.paddingToken),
+      positions: try embedding("position_embeddings", config.positions),
+      types: try embedding("token_type_embeddings", config.tokenTypes),
+      norm: try norm("embeddings.LayerNorm"))
     self.config = config
     self.layers = layers
-    self.linears = linears
+    self.matrices = matrices
+    self.norms = norms
     self.activation = activation
   }
 }
@@ -82,8 +94,10 @@ struct BertBackbone: Sendable {
 /// The plan's side of a BERT encoder: buffers, and the passes over them.
 final class BertEncoder {
   private let backbone: BertBackbone
+  /// In the order of `backbone.matrices`; the embeddings come last there.
   private let linears: [LinearLayer]
-  private let embeddings: Embeddings
+  private let embeddings: [EmbeddingLayer]
+  private let norms: [LayerNorm]
   private let attention: Attention
   private let compute: Compute
   private let buffers: [LayerBuffers]
@@ -145,18 +159,17 @@ final class BertEncoder {
     }
   }
 
-  /// - Parameter linears: the layers of `backbone.linears`, in that order.
+  /// - Parameters: the layers of `backbone.matrices` and `backbone.norms`, in that order
   init(
-    _ backbone: BertBackbone, linears: [LinearLayer], tokens: Int, training: Bool,
-    _ compute: Compute, _ arena: Arena
+    _ backbone: BertBackbone, linears: [LinearLayer], embeddings: [EmbeddingLayer],
+    norms: [LayerNorm], tokens: Int, training: Bool, _ compute: Compute, _ arena: Arena
   ) throws {
     let config = backbone.config
     self.backbone = backbone
     self.linears = linears
+    self.embeddings = embeddings
+    self.norms = norms
     self.compute = compute
-    embeddings = Embeddings(
-      words: backbone.embeddings.words, positions: backbone.embeddings.positions,
-      types: backbone.embeddings.types, columns: config.hiddenSize)
     attention = try Attention(
       heads: config.heads, headSize: config.headSize, longest: min(tokens, config.positions),
       tokens: tokens, lanes: compute.threads, arena: arena)
@@ -180,8 +193,11 @@ final class BertEncoder {
   /// - Returns: the last layer's output, (tokens, hidden), valid until the next forward.
   func forward(_ batch: StagedBatch, dropout: DropoutPlan) -> UnsafePointer<Float> {
     let tokens = batch.tokenCount
-    embeddings.forward(batch, branch, compute)
-    backbone.embeddings.norm.forward(
+    compute.kernels.fill(0, branch, tokens * hidden)
+    for (layer, ids) in tables(batch) {
+      layer.forward(ids, addTo: branch, tokens: tokens, compute)
+    }
+    norms[backbone.embeddings.norm].forward(
       branch, residual: nil, embedded, embeddingSaved, rows: tokens, compute)
     dropout.hidden("embeddings")?
       .apply(embedded, embedded, rows: tokens, columns: hidden, compute)
@@ -193,6 +209,16 @@ final class BertEncoder {
     return input
   }
 
+  /// The embeddings with what indexes them.
+  private func tables(_ batch: StagedBatch) -> [(EmbeddingLayer, UnsafePointer<Int32>)] {
+    let first = linears.count
+    return [
+      (embeddings[backbone.embeddings.words - first], UnsafePointer(batch.tokens)),
+      (embeddings[backbone.embeddings.positions - first], UnsafePointer(batch.positions)),
+      (embeddings[backbone.embeddings.types - first], UnsafePointer(batch.tokenTypes)),
+    ]
+  }
+
   private func forward(
     _ index: Int, _ input: UnsafePointer<Float>, _ batch: StagedBatch, _ dropout: DropoutPlan
   ) {
@@ -201,54 +227,84 @@ final class BertEncoder {
     let tokens = batch.tokenCount
     for (place, linear) in [weights.query, weights.key, weights.value].enumerated() {
       linears[linear].forward(
-        input, ldx: hidden, saved.qkv + place * hidden, ldy: 3 * hidden, rows: tokens, compute)
+        input, ldx: hidden, saved.qkv + place * hidden, ldy: 3 * hidden, rows: tokens,
+        dropout: dropout, compute)
     }
     attention.forward(
       qkv: saved.qkv, output: saved.context, logSumExp: saved.logSumExp, batch,
       dropout: dropout.attention("layer.\(index)"), compute)
     linears[weights.attentionOutput].forward(
-      saved.context, ldx: hidden, branch, ldy: hidden, rows: tokens, compute)
+      saved.context, ldx: hidden, branch, ldy: hidden, rows: tokens, dropout: dropout, compute)
     dropout.hidden("layer.\(index).attention")?
       .apply(branch, branch, rows: tokens, columns: hidden, compute)
-    weights.attentionNorm.forward(
+    norms[weights.attentionNorm].forward(
       branch, residual: input, saved.attended, saved.attentionSaved, rows: tokens, compute)
     linears[weights.intermediate].forward(
-      saved.attended, ldx: hidden, saved.inner, ldy: inner, rows: tokens, compute)
+      saved.attended, ldx: hidden, saved.inner, ldy: inner, rows: tokens, dropout: dropout, compute)
     backbone.activation.forward(
       saved.inner, saved.activated, rows: tokens, columns: inner, compute)
     linears[weights.output].forward(
-      saved.activated, ldx: inner, branch, ldy: hidden, rows: tokens, compute)
+      saved.activated, ldx: inner, branch, ldy: hidden, rows: tokens, dropout: dropout, compute)
     dropout.hidden("layer.\(index).output")?
       .apply(branch, branch, rows: tokens, columns: hidden, compute)
-    weights.outputNorm.forward(
+    norms[weights.outputNorm].forward(
       branch, residual: saved.attended, saved.output, saved.outputSaved, rows: tokens, compute)
   }
 
   /// Where the loss's gradient by the last layer's output goes before `backward`.
   var outputGradient: UnsafeMutablePointer<Float>? { gradients?.stream }
 
-  /// True where any of the encoder's layers is trained.
-  var isTrained: Bool { backbone.layers.indices.contains { lowestTrainedSite(of: $0) != nil } }
+  /// True where anything of the encoder is trained.
+  var isTrained: Bool {
+    areEmbeddingsTrained
+      || backbone.layers.indices.contains { lowestTrainedSite(of: $0) != nil }
+  }
 
-  /// Sites of a layer from its output down; the backward stops at the lowest trained one.
-  private enum Site: Int { case attention, attentionOutput, intermediate, output }
+  private var areEmbeddingsTrained: Bool {
+    embeddings.contains(where: \.isTrained) || norms[backbone.embeddings.norm].isTrained
+  }
+
+  /// Sites of a layer from its input up; the backward stops at the lowest trained one.
+  private enum Site: CaseIterable {
+    case attention, attentionOutput, attentionNorm, intermediate, output, outputNorm
+  }
 
   private func lowestTrainedSite(of layer: Int) -> Site? {
     let weights = backbone.layers[layer]
-    func trained(_ indices: Int...) -> Bool { indices.contains { linears[$0].isTrained } }
-    if trained(weights.query, weights.key, weights.value) { return .attention }
-    if trained(weights.attentionOutput) { return .attentionOutput }
-    if trained(weights.intermediate) { return .intermediate }
-    if trained(weights.output) { return .output }
-    return nil
+    return Site.allCases.first { site in
+      switch site {
+      case .attention:
+        [weights.query, weights.key, weights.value].contains { linears[$0].isTrained }
+      case .attentionOutput: linears[weights.attentionOutput].isTrained
+      case .attentionNorm: norms[weights.attentionNorm].isTrained
+      case .intermediate: linears[weights.intermediate].isTrained
+      case .output: linears[weights.output].isTrained
+      case .outputNorm: norms[weights.outputNorm].isTrained
+      }
+    }
   }
 
-  /// Adds the gradients of all trained layers, from `outputGradient`, which is used up.
+  /// Adds the gradients of all that is trained, from `outputGradient`, which is used up.
   func backward(_ batch: StagedBatch, dropout: DropoutPlan) {
-    guard let lowest = backbone.layers.indices.first(where: { lowestTrainedSite(of: $0) != nil })
-    else { return }
-    for layer in (lowest..<backbone.layers.count).reversed() {
-      backward(layer, batch, dropout, stopAt: layer == lowest ? lowestTrainedSite(of: layer) : nil)
+    let isWhole = areEmbeddingsTrained
+    let lowest = backbone.layers.indices.first { lowestTrainedSite(of: $0) != nil }
+    guard let end = isWhole ? 0 : lowest else { return }
+    for layer in (end..<backbone.layers.count).reversed() {
+      let stop = !isWhole && layer == end ? lowestTrainedSite(of: layer) : nil
+      backward(layer, batch, dropout, stopAt: stop)
+    }
+    if isWhole { backwardEmbeddings(batch, dropout) }
+  }
+
+  private func backwardEmbeddings(_ batch: StagedBatch, _ dropout: DropoutPlan) {
+    guard let stream = gradients?.stream else { return }
+    let tokens = batch.tokenCount
+    dropout.hidden("embeddings")?
+      .apply(stream, stream, rows: tokens, columns: hidden, compute)
+    norms[backbone.embeddings.norm].backward(
+      stream, embeddingSaved, stream, rows: tokens, compute)
+    for (layer, ids) in tables(batch) where layer.isTrained {
+      layer.backward(stream, ids, tokens: tokens, compute)
     }
   }
 
@@ -263,7 +319,9 @@ final class BertEncoder {
     let (stream, branch, other) = (gradients.stream, gradients.branch, gradients.other)
 
     // stream = d sum of the output norm: of the residual and of the feed-forward branch.
-    weights.outputNorm.backward(stream, saved.outputSaved, stream, rows: tokens, compute)
+    norms[weights.outputNorm].backward(
+      stream, saved.outputSaved, stream, rows: tokens, compute)
+    if stopAt == .outputNorm { return }
     var from = UnsafePointer(stream)
     if let site = dropout.hidden("layer.\(index).output") {
       site.apply(stream, branch, rows: tokens, columns: hidden, compute)
@@ -271,17 +329,21 @@ final class BertEncoder {
     }
     linears[weights.output].backward(
       from, lddy: hidden, x: saved.activated, ldx: inner,
-      dx: stopAt == .output ? nil : gradients.inner, lddx: inner, rows: tokens, compute)
+      dx: stopAt == .output ? nil : gradients.inner, lddx: inner, rows: tokens, dropout: dropout,
+      compute)
     if stopAt == .output { return }
     backbone.activation.backward(
       saved.inner, gradients.inner, gradients.inner, rows: tokens, columns: inner, compute)
     linears[weights.intermediate].backward(
       gradients.inner, lddy: inner, x: saved.attended, ldx: hidden,
       dx: stopAt == .intermediate ? nil : stream, lddx: hidden, accumulate: true, rows: tokens,
+      dropout: dropout,
       compute)
     if stopAt == .intermediate { return }
 
-    weights.attentionNorm.backward(stream, saved.attentionSaved, stream, rows: tokens, compute)
+    norms[weights.attentionNorm].backward(
+      stream, saved.attentionSaved, stream, rows: tokens, compute)
+    if stopAt == .attentionNorm { return }
     from = UnsafePointer(stream)
     if let site = dropout.hidden("layer.\(index).attention") {
       site.apply(stream, branch, rows: tokens, columns: hidden, compute)
@@ -289,7 +351,8 @@ final class BertEncoder {
     }
     linears[weights.attentionOutput].backward(
       from, lddy: hidden, x: saved.context, ldx: hidden,
-      dx: stopAt == .attentionOutput ? nil : other, lddx: hidden, rows: tokens, compute)
+      dx: stopAt == .attentionOutput ? nil : other, lddx: hidden, rows: tokens, dropout: dropout,
+      compute)
     if stopAt == .attentionOutput { return }
     attention.backward(
       dOutput: other, qkv: saved.qkv, output: saved.context, logSumExp: saved.logSumExp,
@@ -298,6 +361,7 @@ final class BertEncoder {
       linears[linear].backward(
         gradients.qkv + place * hidden, lddy: 3 * hidden, x: input, ldx: hidden,
         dx: stopAt == .attention ? nil : stream, lddx: hidden, accumulate: true, rows: tokens,
+        dropout: dropout,
         compute)
     }
   }

@@ -51,7 +51,8 @@ final class HeadLayer {
           1, hidden + Int(batch.starts[row]) * columns, 0, gathered + row * columns, columns)
       }
       pooler.forward(
-        gathered, ldx: columns, preactivation, ldy: columns, rows: batch.rows, compute)
+        gathered, ldx: columns, preactivation, ldy: columns, rows: batch.rows, dropout: dropout,
+        compute)
       Activation.tanh.forward(preactivation, pooled, rows: batch.rows, columns: columns, compute)
       features = UnsafePointer(pooled)
     } else {
@@ -61,7 +62,8 @@ final class HeadLayer {
       site.apply(features, dropped, rows: batch.rows, columns: columns, compute)
       features = UnsafePointer(dropped)
     }
-    output.forward(features, ldx: columns, logits, ldy: labels, rows: batch.rows, compute)
+    output.forward(
+      features, ldx: columns, logits, ldy: labels, rows: batch.rows, dropout: dropout, compute)
   }
 
   /// From `dLogits`, the gradients of what the head trains; dHidden (tokens, columns) is
@@ -75,7 +77,7 @@ final class HeadLayer {
     let needed = dHidden != nil || pooler?.isTrained == true
     output.backward(
       dLogits, lddy: labels, x: features, ldx: columns, dx: needed ? gradient : nil, lddx: columns,
-      rows: batch.rows, compute)
+      rows: batch.rows, dropout: dropout, compute)
     guard needed else { return }
     site?.apply(gradient, gradient, rows: batch.rows, columns: columns, compute)
     guard let pooler else {
@@ -86,7 +88,7 @@ final class HeadLayer {
       preactivation, gradient, gradient, rows: batch.rows, columns: columns, compute)
     pooler.backward(
       gradient, lddy: columns, x: gathered, ldx: columns, dx: dHidden == nil ? nil : poolerGradient,
-      lddx: columns, rows: batch.rows, compute)
+      lddx: columns, rows: batch.rows, dropout: dropout, compute)
     guard let dHidden else { return }
     compute.kernels.fill(0, dHidden, batch.tokenCount * columns)
     for row in 0..<batch.rows {

@@ -18,6 +18,14 @@ struct Dropout {
         UInt64(start * columns), probability)
     }
   }
+
+  /// The same for one row of the site, whose rows are `columns` long.
+  func applyRow(
+    _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ row: Int, _ columns: Int,
+    _ compute: Compute
+  ) {
+    compute.kernels.dropout(x, y, columns, stream, UInt64(row * columns), probability)
+  }
 }
 
 /// Probabilities of a trainer, and what keys the masks of one forward and backward.
@@ -25,6 +33,8 @@ struct DropoutPlan {
   var hidden: Float = 0
   var attention: Float = 0
   var classifier: Float = 0
+  /// Of the adapters' inputs.
+  var expert: Float = 0
   var seed: UInt64 = 0
   /// Counts the forward passes of the trainer.
   var draw: Int = 0
@@ -34,6 +44,8 @@ struct DropoutPlan {
   func hidden(_ site: String) -> Dropout? { make(hidden, .hiddenDropout, site) }
   func attention(_ site: String) -> Dropout? { make(attention, .attentionDropout, site) }
   func classifier(_ site: String) -> Dropout? { make(classifier, .classifierDropout, site) }
+
+  func expert(_ site: String) -> Dropout? { make(expert, .loraDropout, site) }
 
   private func make(_ probability: Float, _ purpose: RandomStream.Purpose, _ site: String)
     -> Dropout?

@@ -1,10 +1,22 @@
 /// y = (x − mean) / √(variance + ε) ⊙ γ + β by rows, of the sum of a branch and its residual.
-/// γ and β are frozen.
-struct LayerNorm {
-  let gamma: FloatView
-  let beta: FloatView
-  let epsilon: Float
-  let columns: Int
+final class LayerNorm {
+  /// (columns)
+  var gamma: UnsafePointer<Float>
+  var beta: UnsafePointer<Float>
+  /// (columns); nil: frozen
+  var gradientGamma: UnsafeMutablePointer<Float>?
+  var gradientBeta: UnsafeMutablePointer<Float>?
+  private let epsilon: Float
+  private let columns: Int
+
+  init(_ module: NormModule) {
+    gamma = module.gamma.pointer
+    beta = module.beta.pointer
+    epsilon = module.epsilon
+    columns = module.columns
+  }
+
+  var isTrained: Bool { gradientGamma != nil || gradientBeta != nil }
 
   /// What the backward needs: the sum (rows, columns), mean and 1/√(variance + ε) (rows).
   struct Saved {
@@ -25,24 +37,33 @@ struct LayerNorm {
     _ saved: Saved, rows: Int, _ compute: Compute
   ) {
     let kernel = compute.kernels.layer_norm_forward
+    let (gamma, beta, epsilon, columns) = (gamma, beta, epsilon, columns)
     compute.forRows(rows, cost: 4 * columns) { start, end in
       let at = start * columns
       kernel(
-        x + at, residual.map { $0 + at }, gamma.pointer, beta.pointer, epsilon, saved.sum + at,
-        y + at, saved.mean + start, saved.reciprocal + start, end - start, columns)
+        x + at, residual.map { $0 + at }, gamma, beta, epsilon, saved.sum + at, y + at,
+        saved.mean + start, saved.reciprocal + start, end - start, columns)
     }
   }
 
-  /// dx = d loss / d sum; in place too.
+  /// dx = d loss / d sum, in place too; where they are trained dγ += Σ dy ⊙ x̂, dβ += Σ dy.
   func backward(
     _ dy: UnsafePointer<Float>, _ saved: Saved, _ dx: UnsafeMutablePointer<Float>, rows: Int,
     _ compute: Compute
   ) {
     let kernel = compute.kernels.layer_norm_backward
+    let (gamma, columns) = (gamma, columns)
+    if isTrained {
+      // All rows in order on one thread: a sum over rows has one order then.
+      kernel(
+        dy, saved.sum, gamma, saved.mean, saved.reciprocal, dx, gradientGamma, gradientBeta, rows,
+        columns)
+      return
+    }
     compute.forRows(rows, cost: 6 * columns) { start, end in
       let at = start * columns
       kernel(
-        dy + at, saved.sum + at, gamma.pointer, saved.mean + start, saved.reciprocal + start,
+        dy + at, saved.sum + at, gamma, saved.mean + start, saved.reciprocal + start,
         dx + at, nil, nil, end - start, columns)
     }
   }

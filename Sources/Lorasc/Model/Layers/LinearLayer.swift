@@ -1,43 +1,21 @@
-/// A low-rank expert on a linear layer, as pointers into the adapter's parameters and the
-/// trainer's gradients: Y += s (X Aᵀ) Bᵀ.
-struct LowRankBinding {
-  let rank: Int
-  let scale: Float
-  /// (r, in)
-  let a: UnsafePointer<Float>
-  /// (out, r)
-  let b: UnsafePointer<Float>
-  let gradientA: UnsafeMutablePointer<Float>
-  let gradientB: UnsafeMutablePointer<Float>
-  /// (tokens, r): X Aᵀ of the forward, kept for dB.
-  let projected: UnsafeMutablePointer<Float>
-  /// (tokens, r): dY B, shared by all layers.
-  let scratch: UnsafeMutablePointer<Float>
-}
-
-/// Gradients of a linear layer that is trained in full.
-struct FullBinding {
-  /// (out, in)
-  let gradientWeight: UnsafeMutablePointer<Float>
-  /// (out)
-  let gradientBias: UnsafeMutablePointer<Float>?
-}
-
-/// Y = X Wᵀ + b + s (X Aᵀ) Bᵀ with X (rows, in), Y (rows, out); W is whatever the trainer's
-/// working weights say now: frozen, noisy or merged.
-final class LinearLayer {
+/// Y = X Wᵀ + b with X (rows, in), Y (rows, out), and one of
+///
+/// LoRA: Y += s (X̃ Aᵀ) Bᵀ, X̃ = dropout(X);
+/// DoRA: Y = X Wᵀ + (k − 1) ⊙ (X̃ Wᵀ) + k ⊙ s (X̃ Aᵀ) Bᵀ + b (see `DoRA`).
+final class LinearLayer: MatrixLayer {
   let name: String
   let inFeatures: Int
   let outFeatures: Int
   /// (out, in)
   var weight: UnsafePointer<Float>
   var bias: UnsafePointer<Float>?
-  /// Used by forward and backward while `expertActive`.
-  var expert: LowRankBinding?
+  var expert: Expert?
   var expertActive = true
-  var full: FullBinding?
+  /// (out, in); (out)
+  var gradientWeight: UnsafeMutablePointer<Float>?
+  var gradientBias: UnsafeMutablePointer<Float>?
 
-  init(_ module: LinearModule) {
+  init(_ module: MatrixModule) {
     name = module.name
     inFeatures = module.inFeatures
     outFeatures = module.outFeatures
@@ -56,35 +34,120 @@ final class LinearLayer {
     self.bias = bias
   }
 
-  var isTrained: Bool { expert != nil || full != nil }
+  var isTrained: Bool { expert != nil || gradientWeight != nil || gradientBias != nil }
+
+  // MARK: Forward
 
   /// - Parameters:
   ///   - x: (rows, in), rows `ldx` apart
   ///   - y: (rows, out), rows `ldy` apart
   func forward(
     _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
+    dropout: DropoutPlan, _ compute: Compute
+  ) {
+    guard expertActive, let expert else {
+      return forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, compute)
+    }
+    let (input, ldi) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
+    compute.gemm(
+      rows, expert.rank, inFeatures, a: input, lda: ldi, b: expert.a, ldb: inFeatures,
+      transposeB: true, c: expert.projected, ldc: expert.rank)
+    guard let dora = expert.dora else {
+      forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, compute)
+      return addExpert(expert, y, ldy: ldy, rows: rows, compute)
+    }
+    dora.measure(weight, expert, inFeatures: inFeatures, outFeatures: outFeatures, compute)
+    product(input, ldx: ldi, dora.directed, ldy: outFeatures, rows: rows, beta: 0, compute)
+    guard input != x else {
+      addExpert(expert, dora.directed, ldy: outFeatures, rows: rows, compute)
+      broadcastBias(y, ldy: ldy, rows: rows, compute)
+      return addScaled(
+        dora.factors, dora.directed, ldx: outFeatures, y, ldy: ldy, rows: rows, beta: 1, compute)
+    }
+    forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, compute)
+    for row in 0..<rows {
+      compute.kernels.axpby(
+        -1, dora.directed + row * outFeatures, 1, y + row * ldy, outFeatures)
+    }
+    addExpert(expert, dora.directed, ldy: outFeatures, rows: rows, compute)
+    addScaled(
+      dora.factors, dora.directed, ldx: outFeatures, y, ldy: ldy, rows: rows, beta: 1, compute)
+  }
+
+  /// y = X Wᵀ + b
+  private func forwardWeight(
+    _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
     _ compute: Compute
   ) {
-    if let bias {
-      let broadcast = compute.kernels.broadcast_rows
-      compute.forRows(rows, cost: outFeatures) { start, end in
-        broadcast(bias, y + start * ldy, end - start, outFeatures, ldy)
-      }
+    if bias != nil { broadcastBias(y, ldy: ldy, rows: rows, compute) }
+    product(x, ldx: ldx, y, ldy: ldy, rows: rows, beta: bias == nil ? 0 : 1, compute)
+  }
+
+  /// y = b, or 0 without one
+  private func broadcastBias(
+    _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int, _ compute: Compute
+  ) {
+    let broadcast = compute.kernels.broadcast_rows
+    let (bias, outFeatures) = (bias, outFeatures)
+    compute.forRows(rows, cost: outFeatures) { start, end in
+      broadcast(bias, y + start * ldy, end - start, outFeatures, ldy)
     }
+  }
+
+  /// y = X Wᵀ + beta y
+  private func product(
+    _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
+    beta: Float, _ compute: Compute
+  ) {
     compute.gemm(
       rows, outFeatures, inFeatures, a: x, lda: ldx, b: weight, ldb: inFeatures, transposeB: true,
-      c: y, ldc: ldy, beta: bias == nil ? 0 : 1)
-    guard expertActive, let expert else { return }
-    compute.gemm(
-      rows, expert.rank, inFeatures, a: x, lda: ldx, b: expert.a, ldb: inFeatures,
-      transposeB: true, c: expert.projected, ldc: expert.rank)
+      c: y, ldc: ldy, beta: beta)
+  }
+
+  /// y += s (X̃ Aᵀ) Bᵀ from `projected`
+  private func addExpert(
+    _ expert: Expert, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int, _ compute: Compute
+  ) {
     compute.gemm(
       rows, outFeatures, expert.rank, a: expert.projected, lda: expert.rank, b: expert.b,
       ldb: expert.rank, transposeB: true, c: y, ldc: ldy, alpha: expert.scale, beta: 1)
   }
 
-  /// With G = dL/dY: dB += s Gᵀ(X Aᵀ), dA += s (G B)ᵀ X, dX = G W + s (G B) A; trained in
-  /// full: dW += Gᵀ X, db += column sums of G.
+  /// y = k ⊙ x + beta y by columns
+  private func addScaled(
+    _ k: UnsafePointer<Float>, _ x: UnsafePointer<Float>, ldx: Int,
+    _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int, beta: Float, _ compute: Compute
+  ) {
+    let kernel = compute.kernels.scale_columns
+    let outFeatures = outFeatures
+    compute.forRows(rows, cost: 2 * outFeatures) { start, end in
+      kernel(
+        k, x + start * ldx, beta, y + start * ldy, end - start, outFeatures, ldx, ldy)
+    }
+  }
+
+  /// The expert's input: x itself, or in scratch memory x after this module's dropout, which
+  /// forward and backward make alike.
+  private func dropped(
+    _ x: UnsafePointer<Float>, ldx: Int, rows: Int, _ expert: Expert, _ dropout: DropoutPlan,
+    _ compute: Compute
+  ) -> (UnsafePointer<Float>, ld: Int) {
+    guard let site = dropout.expert(name), let input = expert.scratch.input else { return (x, ldx) }
+    let inFeatures = inFeatures
+    compute.forRows(rows, cost: 4 * inFeatures) { start, end in
+      for row in start..<end {
+        site.applyRow(x + ldx * row, input + inFeatures * row, row, inFeatures, compute)
+      }
+    }
+    return (UnsafePointer(input), inFeatures)
+  }
+
+  // MARK: Backward
+
+  /// With G = dL/dY, H = k ⊙ G (LoRA: k = 1), M the dropout's mask over 1 − p:
+  /// dB += s Hᵀ(X̃ Aᵀ), dA += s (H B)ᵀ X̃,
+  /// dX = G W + M ⊙ (((k − 1) ⊙ G) W + s (H B) A), DoRA: dm as in `DoRA`;
+  /// trained in full: dW += Gᵀ X, db += column sums of G.
   ///
   /// - Parameters:
   ///   - dx: (rows, in), or nil where nothing below is trained
@@ -92,35 +155,106 @@ final class LinearLayer {
   func backward(
     _ dy: UnsafePointer<Float>, lddy: Int, x: UnsafePointer<Float>, ldx: Int,
     dx: UnsafeMutablePointer<Float>?, lddx: Int, accumulate: Bool = false, rows: Int,
-    _ compute: Compute
+    dropout: DropoutPlan, _ compute: Compute
   ) {
-    if let full {
+    if let gradientWeight {
       compute.gemm(
         outFeatures, inFeatures, rows, a: dy, lda: lddy, transposeA: true, b: x, ldb: ldx,
-        c: full.gradientWeight, ldc: inFeatures, beta: 1)
-      if let gradientBias = full.gradientBias {
-        compute.kernels.column_sums(dy, rows, outFeatures, lddy, gradientBias)
+        c: gradientWeight, ldc: inFeatures, beta: 1)
+    }
+    if let gradientBias {
+      compute.kernels.column_sums(dy, rows, outFeatures, lddy, gradientBias)
+    }
+    guard expertActive, let expert else {
+      if let dx { addInput(dy, lddy, dx, lddx, beta: accumulate ? 1 : 0, rows, compute) }
+      return
+    }
+    let (input, ldi) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
+    let isDropped = input != x
+    var (h, ldh) = (dy, lddy)
+    if let dora = expert.dora, let scaled = expert.scratch.output {
+      dora.addMagnitudeGradient(dy, lddy: lddy, rows: rows, outFeatures: outFeatures, compute)
+      addScaled(
+        dora.factors, dy, ldx: lddy, scaled, ldy: outFeatures, rows: rows, beta: 0, compute)
+      (h, ldh) = (UnsafePointer(scaled), outFeatures)
+    }
+    addFactorGradients(expert, h, ldh, input, ldi, rows: rows, compute)
+    if let dora = expert.dora, dora.isExact {
+      dora.addNormGradients(
+        weight, expert, inFeatures: inFeatures, outFeatures: outFeatures, compute)
+    }
+    guard let dx else { return }
+    guard isDropped, let masked = expert.scratch.input else {
+      addInput(h, ldh, dx, lddx, beta: accumulate ? 1 : 0, rows, compute)
+      return addExpertInput(expert, dx, lddx, beta: 1, rows, compute)
+    }
+    addInput(dy, lddy, dx, lddx, beta: accumulate ? 1 : 0, rows, compute)
+    // X̃ is used up: its memory takes what goes through the mask.
+    addExpertInput(expert, masked, inFeatures, beta: 0, rows, compute)
+    if expert.dora != nil, let scaled = expert.scratch.output {
+      for row in 0..<rows {
+        compute.kernels.axpby(-1, dy + row * lddy, 1, scaled + row * outFeatures, outFeatures)
       }
+      addInput(scaled, outFeatures, masked, inFeatures, beta: 1, rows, compute)
     }
-    if let dx {
+    addMasked(masked, dx, lddx, rows: rows, dropout, compute)
+  }
+
+  /// dB and dA; leaves H B in the scratch memory.
+  private func addFactorGradients(
+    _ expert: Expert, _ h: UnsafePointer<Float>, _ ldh: Int, _ input: UnsafePointer<Float>,
+    _ ldi: Int, rows: Int, _ compute: Compute
+  ) {
+    let rank = expert.rank
+    compute.gemm(
+      rows, rank, outFeatures, a: h, lda: ldh, b: expert.b, ldb: rank,
+      c: expert.scratch.projected, ldc: rank)
+    if let gradientB = expert.gradientB {
       compute.gemm(
-        rows, inFeatures, outFeatures, a: dy, lda: lddy, b: weight, ldb: inFeatures, c: dx,
-        ldc: lddx, beta: accumulate ? 1 : 0)
+        outFeatures, rank, rows, a: h, lda: ldh, transposeA: true, b: expert.projected, ldb: rank,
+        c: gradientB, ldc: rank, alpha: expert.scale, beta: 1)
     }
-    guard expertActive, let expert else { return }
-    compute.gemm(
-      rows, expert.rank, outFeatures, a: dy, lda: lddy, b: expert.b, ldb: expert.rank,
-      c: expert.scratch, ldc: expert.rank)
-    compute.gemm(
-      outFeatures, expert.rank, rows, a: dy, lda: lddy, transposeA: true, b: expert.projected,
-      ldb: expert.rank, c: expert.gradientB, ldc: expert.rank, alpha: expert.scale, beta: 1)
-    compute.gemm(
-      expert.rank, inFeatures, rows, a: expert.scratch, lda: expert.rank, transposeA: true, b: x,
-      ldb: ldx, c: expert.gradientA, ldc: inFeatures, alpha: expert.scale, beta: 1)
-    if let dx {
+    if let gradientA = expert.gradientA {
       compute.gemm(
-        rows, inFeatures, expert.rank, a: expert.scratch, lda: expert.rank, b: expert.a,
-        ldb: inFeatures, c: dx, ldc: lddx, alpha: expert.scale, beta: 1)
+        rank, inFeatures, rows, a: expert.scratch.projected, lda: rank, transposeA: true,
+        b: input, ldb: ldi, c: gradientA, ldc: inFeatures, alpha: expert.scale, beta: 1)
+    }
+  }
+
+  /// dx = G W + beta dx
+  private func addInput(
+    _ dy: UnsafePointer<Float>, _ lddy: Int, _ dx: UnsafeMutablePointer<Float>, _ lddx: Int,
+    beta: Float, _ rows: Int, _ compute: Compute
+  ) {
+    compute.gemm(
+      rows, inFeatures, outFeatures, a: dy, lda: lddy, b: weight, ldb: inFeatures, c: dx,
+      ldc: lddx, beta: beta)
+  }
+
+  /// dx = s (H B) A + beta dx
+  private func addExpertInput(
+    _ expert: Expert, _ dx: UnsafeMutablePointer<Float>, _ lddx: Int, beta: Float, _ rows: Int,
+    _ compute: Compute
+  ) {
+    compute.gemm(
+      rows, inFeatures, expert.rank, a: expert.scratch.projected, lda: expert.rank, b: expert.a,
+      ldb: inFeatures, c: dx, ldc: lddx, alpha: expert.scale, beta: beta)
+  }
+
+  /// dx += M ⊙ masked; masked is used up.
+  private func addMasked(
+    _ masked: UnsafeMutablePointer<Float>, _ dx: UnsafeMutablePointer<Float>, _ lddx: Int,
+    rows: Int, _ dropout: DropoutPlan, _ compute: Compute
+  ) {
+    guard let site = dropout.expert(name) else { return }
+    let inFeatures = inFeatures
+    let axpby = compute.kernels.axpby
+    compute.forRows(rows, cost: 5 * inFeatures) { start, end in
+      for row in start..<end {
+        let part = masked + row * inFeatures
+        site.applyRow(part, part, row, inFeatures, compute)
+        axpby(1, part, 1, dx + row * lddx, inFeatures)
+      }
     }
   }
 }

@@ -1,0 +1,97 @@
+/// Weight-decomposed adaptation (Liu et al. 2024) of a linear layer: W' = k ⊙ V' by rows, with
+/// V' = V + s B A, c = ‖V'‖ by rows, k = m / c.
+///
+/// The norms come from c² = ‖V‖² + 2 s Σ (V Aᵀ) ⊙ B + s² Σ (B (A Aᵀ)) ⊙ B by rows, so that V' is
+/// never formed.
+struct DoRA {
+  /// (out)
+  let magnitude: UnsafePointer<Float>
+  let gradientMagnitude: UnsafeMutablePointer<Float>
+  /// (out): ‖V‖² by rows, set with the layer's weight
+  let squares: UnsafeMutablePointer<Double>
+  /// Differentiate the norms too, instead of taking them for constants.
+  let isExact: Bool
+  /// (out): c and k of the forward
+  let norms: UnsafeMutablePointer<Float>
+  let factors: UnsafeMutablePointer<Float>
+  /// (tokens, out): X V'ᵀ of the forward
+  let directed: UnsafeMutablePointer<Float>
+  /// (out, r): V Aᵀ of the forward; B (A Aᵀ)
+  let weightByA: UnsafeMutablePointer<Float>
+  let gram: UnsafeMutablePointer<Float>
+  /// (r, r): A Aᵀ; Bᵀ D B
+  let small: UnsafeMutablePointer<Float>
+  /// (out): dm of one backward; D = k dm / c
+  let change: UnsafeMutablePointer<Float>
+
+  /// c and k from the factors as they are now.
+  func measure(
+    _ weight: UnsafePointer<Float>, _ expert: Expert, inFeatures: Int, outFeatures: Int,
+    _ compute: Compute
+  ) {
+    let rank = expert.rank
+    compute.gemm(
+      outFeatures, rank, inFeatures, a: weight, lda: inFeatures, b: expert.a, ldb: inFeatures,
+      transposeB: true, c: weightByA, ldc: rank)
+    compute.gemm(
+      rank, rank, inFeatures, a: expert.a, lda: inFeatures, b: expert.a, ldb: inFeatures,
+      transposeB: true, c: small, ldc: rank)
+    compute.gemm(
+      outFeatures, rank, rank, a: expert.b, lda: rank, b: small, ldb: rank, c: gram, ldc: rank)
+    let scale = Double(expert.scale)
+    for row in 0..<outFeatures {
+      var mixed = 0.0
+      var own = 0.0
+      for k in row * rank..<(row + 1) * rank {
+        mixed += Double(weightByA[k]) * Double(expert.b[k])
+        own += Double(gram[k]) * Double(expert.b[k])
+      }
+      let norm = max(0, squares[row] + scale * (2 * mixed + scale * own)).squareRoot()
+      norms[row] = Float(norm)
+      // A row of zeros stays one.
+      factors[row] = norm > 0 ? Float(Double(magnitude[row]) / norm) : 0
+    }
+  }
+
+  /// dm += Σ_n G ⊙ (X V'ᵀ) / c; `change` keeps what this added.
+  func addMagnitudeGradient(
+    _ dy: UnsafePointer<Float>, lddy: Int, rows: Int, outFeatures: Int, _ compute: Compute
+  ) {
+    change.update(repeating: 0, count: outFeatures)
+    compute.kernels.column_dots(dy, directed, rows, outFeatures, lddy, outFeatures, change)
+    for row in 0..<outFeatures {
+      change[row] = norms[row] > 0 ? change[row] / norms[row] : 0
+      gradientMagnitude[row] += change[row]
+    }
+  }
+
+  /// What the norms add to the gradients where they are differentiated: with D = diag(k dm / c),
+  /// dB −= s D V' Aᵀ and dA −= s Bᵀ D V', V' Aᵀ = V Aᵀ + s B (A Aᵀ).
+  func addNormGradients(
+    _ weight: UnsafePointer<Float>, _ expert: Expert, inFeatures: Int, outFeatures: Int,
+    _ compute: Compute
+  ) {
+    let rank = expert.rank
+    let scale = expert.scale
+    for row in 0..<outFeatures {
+      change[row] = norms[row] > 0 ? factors[row] * change[row] / norms[row] : 0
+    }
+    for row in 0..<outFeatures {
+      for k in row * rank..<(row + 1) * rank {
+        expert.gradientB?[k] -= scale * change[row] * (weightByA[k] + scale * gram[k])
+        // gram is used up: it holds D B from here on.
+        gram[k] = change[row] * expert.b[k]
+      }
+    }
+    guard let gradientA = expert.gradientA else { return }
+    compute.gemm(
+      rank, inFeatures, outFeatures, a: gram, lda: rank, transposeA: true, b: weight,
+      ldb: inFeatures, c: gradientA, ldc: inFeatures, alpha: -scale, beta: 1)
+    compute.gemm(
+      rank, rank, outFeatures, a: expert.b, lda: rank, transposeA: true, b: gram, ldb: rank,
+      c: small, ldc: rank)
+    compute.gemm(
+      rank, inFeatures, rank, a: small, lda: rank, b: expert.a, ldb: inFeatures, c: gradientA,
+      ldc: inFeatures, alpha: -scale * scale, beta: 1)
+  }
+}

@@ -1,0 +1,107 @@
+/// Points a plan's layers at the adapter's parameters and the trainer's gradients.
+final class Bindings {
+  private let adapter: Adapter
+  private let plan: Plan
+  private let gradient: FloatBuffer
+  private let frozen: Set<Int>
+  private let scratch: Expert.Scratch
+  private var buffers: [TargetBuffers] = []
+
+  /// What one target's forward keeps for its backward, for the largest rank.
+  private struct TargetBuffers {
+    let projected: UnsafeMutablePointer<Float>
+    let dora: DoRABuffers?
+  }
+  private struct DoRABuffers {
+    let squares: AlignedBuffer<Double>
+    let norms: UnsafeMutablePointer<Float>
+    let factors: UnsafeMutablePointer<Float>
+    let directed: UnsafeMutablePointer<Float>
+    let weightByA: UnsafeMutablePointer<Float>
+    let gram: UnsafeMutablePointer<Float>
+    let small: UnsafeMutablePointer<Float>
+    let change: UnsafeMutablePointer<Float>
+
+    init(_ module: MatrixModule, rank: Int, tokens: Int, _ arena: Arena) throws {
+      let out = module.outFeatures
+      squares = try AlignedBuffer(count: out, what: "plan.dora.squares")
+      norms = try arena.floats(out, "plan.dora.norms")
+      factors = try arena.floats(out, "plan.dora.factors")
+      directed = try arena.matrix(tokens, out, "plan.dora.directed")
+      weightByA = try arena.matrix(out, rank, "plan.dora.weight_by_a")
+      gram = try arena.matrix(out, rank, "plan.dora.gram")
+      small = try arena.matrix(rank, rank, "plan.dora.small")
+      change = try arena.floats(out, "plan.dora.change")
+    }
+  }
+
+  /// - Parameters:
+  ///   - tokens: of the plan
+  ///   - frozen: parameters without gradients
+  init(_ adapter: Adapter, _ plan: Plan, gradient: FloatBuffer, tokens: Int, frozen: Set<Int>)
+    throws
+  {
+    self.adapter = adapter
+    self.plan = plan
+    self.gradient = gradient
+    self.frozen = frozen
+    let settings = adapter.settings
+    let modules = adapter.targets.map { adapter.model.matrices[$0.matrix] }
+    let ranks = modules.map { settings.ranks.largestRank($0.name) }
+    let linear = modules.filter(\.isLinear)
+    let widest = linear.map(\.inFeatures).max() ?? 0
+    let tallest = linear.map(\.outFeatures).max() ?? 0
+    let arena = plan.arena
+    scratch = Expert.Scratch(
+      projected: try arena.matrix(tokens, ranks.max() ?? 0, "plan.gradient.projected"),
+      input: settings.dropout > 0 ? try arena.matrix(tokens, widest, "plan.dropped") : nil,
+      output: settings.usesDoRA ? try arena.matrix(tokens, tallest, "plan.gradient.scaled") : nil)
+    for (module, rank) in zip(modules, ranks) {
+      buffers.append(
+        TargetBuffers(
+          projected: try arena.matrix(tokens, rank, "plan.projected"),
+          dora: settings.usesDoRA
+            ? try DoRABuffers(module, rank: rank, tokens: tokens, arena) : nil))
+    }
+    bindExperts()
+    for full in adapter.fullParameters { bind(full) }
+  }
+
+  private func gradient(of parameter: Int) -> UnsafeMutablePointer<Float>? {
+    frozen.contains(parameter)
+      ? nil : gradient.pointer + adapter.parameters.list[parameter].offset
+  }
+
+  /// Again after every change of ranks.
+  func bindExperts() {
+    let parameters = adapter.parameters
+    for (target, buffers) in zip(adapter.targets, buffers) {
+      var dora: DoRA?
+      if let magnitude = target.magnitude, let own = buffers.dora {
+        dora = DoRA(
+          magnitude: parameters.pointer(magnitude),
+          gradientMagnitude: gradient.pointer + parameters.list[magnitude].offset,
+          squares: own.squares.pointer, isExact: adapter.settings.isNormExact, norms: own.norms,
+          factors: own.factors, directed: own.directed, weightByA: own.weightByA, gram: own.gram,
+          small: own.small, change: own.change)
+      }
+      plan.layers[target.matrix].expert = Expert(
+        rank: target.rank, scale: target.scale, a: parameters.pointer(target.a),
+        b: parameters.pointer(target.b), gradientA: gradient(of: target.a),
+        gradientB: gradient(of: target.b), projected: buffers.projected, scratch: scratch,
+        dora: dora)
+    }
+  }
+
+  private func bind(_ full: FullParameter) {
+    let values = gradient(of: full.parameter)
+    switch full.place {
+    case .weight(let index): plan.layers[index].gradientWeight = values
+    case .bias(let index): (plan.layers[index] as? LinearLayer)?.gradientBias = values
+    case .gamma(let index): plan.norms[index].gradientGamma = values
+    case .beta(let index): plan.norms[index].gradientBeta = values
+    case .headWeight: plan.head?.output.gradientWeight = values
+    case .headBias: plan.head?.output.gradientBias = values
+    }
+  }
+}

@@ -1,0 +1,109 @@
+/// Which weights a plan's layers see: the backbone, plus an adapter in one of its views, or
+/// the trainer's noisy backbone with the expert beside it.
+///
+/// Buffers for the matrices that a view changes come from the plan's arena, once.
+final class WorkingWeights {
+  enum Content: Equatable {
+    case nothing
+    /// Cascade t's weights: W_{t-1}, noisy or not, and the expert beside it; `step` where the
+    /// noise is another one at each step.
+    case training(cascade: Int, step: Int)
+    case view
+  }
+
+  private let adapter: Adapter
+  private let plan: Plan
+  private var buffers: [Int: UnsafeMutablePointer<Float>] = [:]
+  private var fullBuffers: [Int: UnsafeMutablePointer<Float>] = [:]
+  private(set) var content = Content.nothing
+
+  /// - Parameter noisy: matrices that get noise.
+  init(_ adapter: Adapter, _ plan: Plan, noisy: [Int] = []) throws {
+    self.adapter = adapter
+    self.plan = plan
+    let changed = Set(adapter.targets.map(\.matrix)).union(noisy).union(adapter.masters.keys)
+    for matrix in changed.sorted() {
+      let module = adapter.model.matrices[matrix]
+      buffers[matrix] = try plan.arena.matrix(
+        module.rows, module.columns, "plan.weight." + module.name)
+    }
+    for full in adapter.fullParameters {
+      fullBuffers[full.parameter] = try plan.arena.floats(
+        adapter.parameters.list[full.parameter].count, "plan.weight.full")
+    }
+  }
+
+  /// W_{t-1} with noise where it is on, and live parameters.
+  /// - Returns: false where they were shown already.
+  @discardableResult
+  func showTraining(_ noise: Noise, deviations: [Int: Double], step: Int) -> Bool {
+    let isPerStep = noise.isOn && noise.lifetime == .perStep
+    let wanted = Content.training(cascade: adapter.cascade.index, step: isPerStep ? step + 1 : 0)
+    if content == wanted { return false }
+    for (matrix, layer) in plan.layers.enumerated() {
+      layer.weight = adapter.clean(matrix)
+      layer.expertActive = true
+      if noise.isOn, noise.lifetime != .persist, let deviation = deviations[matrix],
+        let buffer = buffers[matrix]
+      {
+        noise.add(
+          to: adapter.clean(matrix), deviation: deviation, adapter.model.matrices[matrix],
+          cascade: adapter.cascade.index, step: isPerStep ? step + 1 : 0, into: buffer,
+          plan.compute)
+        layer.weight = UnsafePointer(buffer)
+      }
+      measureRows(of: layer, adapter.model.matrices[matrix])
+    }
+    for full in adapter.fullParameters {
+      point(full.place, to: adapter.parameters.pointer(full.parameter))
+    }
+    content = wanted
+    return true
+  }
+
+  /// DoRA's ‖V‖² by rows.
+  private func measureRows(of layer: any MatrixLayer, _ module: MatrixModule) {
+    guard let squares = layer.expert?.dora?.squares else { return }
+    let kernel = plan.compute.kernels.sum_squared_deviations
+    let columns = module.columns
+    let weight = layer.weight
+    plan.compute.forRows(module.rows, cost: 2 * columns) { start, end in
+      for row in start..<end { squares[row] = kernel(weight + row * columns, 0, columns) }
+    }
+  }
+
+  /// The merged or fast view, as a merge would write it.
+  func show(_ view: View) throws {
+    content = .nothing
+    for (matrix, layer) in plan.layers.enumerated() {
+      layer.weight = adapter.clean(matrix)
+      layer.expertActive = false
+    }
+    for (matrix, buffer) in buffers {
+      try adapter.weight(ofMatrix: matrix, view, into: buffer, plan.compute)
+      plan.layers[matrix].weight = UnsafePointer(buffer)
+    }
+    for full in adapter.fullParameters {
+      guard let buffer = fullBuffers[full.parameter] else { continue }
+      adapter.fullValue(full.parameter, view, into: buffer)
+      point(full.place, to: buffer)
+    }
+    content = .view
+  }
+
+  /// Makes a layer see these values.
+  private func point(_ place: FullParameter.Place, to values: UnsafeMutablePointer<Float>) {
+    let values = UnsafePointer(values)
+    switch place {
+    case .weight(let index): plan.layers[index].weight = values
+    case .bias(let index): (plan.layers[index] as? LinearLayer)?.bias = values
+    case .gamma(let index): plan.norms[index].gamma = values
+    case .beta(let index): plan.norms[index].beta = values
+    case .headWeight: plan.head?.output.weight = values
+    case .headBias: plan.head?.output.bias = values
+    }
+  }
+
+  /// The clean weights changed: whatever is shown is stale.
+  func invalidate() { content = .nothing }
+}
