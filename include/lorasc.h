@@ -261,8 +261,31 @@ typedef struct lorasc_match_report {
 lorasc_status lorasc_adapter_create(lorasc_model *model, lorasc_options *options,
                                     lorasc_match_report *report, lorasc_adapter **adapter);
 
+typedef struct lorasc_module_info {
+  uint32_t struct_size;
+  uint32_t rank;          /* of the current cascade                            */
+  double scale;           /* s: lora_alpha / r, or / sqrt(r) with use_rslora   */
+  uint64_t in_features;   /* an embedding's entries                            */
+  uint64_t out_features;
+  char module[256];       /* "encoder.layer.0.attention.self.query"            */
+  char rule[256];         /* the item of target_modules that matched, cut to fit */
+} lorasc_module_info;
+
+/* The modules with an adapter, and which rule chose each. Since 0.2. */
+size_t lorasc_adapter_module_count(lorasc_adapter *adapter);
+lorasc_status lorasc_adapter_module_info(lorasc_adapter *adapter, size_t index,
+                                         lorasc_module_info *info);
+
+/* How strongly the adapter's change counts in prediction, merge and files: W0 + scale
+ * (W - W0); 1 at first. Training, the head and what is trained in full don't feel it.
+ * Finite. Since 0.2. */
+lorasc_status lorasc_adapter_set_scale(lorasc_adapter *adapter, double scale);
+lorasc_status lorasc_adapter_get_scale(lorasc_adapter *adapter, double *scale);
+
 /* Trainable tensors, in the order of the gradient buffer: "<module>.lora_A.weight"
- * (r, in), "<module>.lora_B.weight" (out, r), "classifier.weight", ... */
+ * (r, in), "<module>.lora_B.weight" (out, r), DoRA's "<module>.lora_magnitude_vector" (out),
+ * on embeddings "<module>.lora_embedding_A" (r, entries) and "..._B" (columns, r), then what
+ * is trained in full: "classifier.weight", ... */
 size_t lorasc_adapter_tensor_count(lorasc_adapter *adapter);
 lorasc_status lorasc_adapter_tensor_info(lorasc_adapter *adapter, size_t index,
                                          lorasc_tensor_info *info);
@@ -290,6 +313,26 @@ typedef struct lorasc_merge_report {
  * NULL. E_IO, E_ARGUMENT, E_NONFINITE. */
 lorasc_status lorasc_adapter_merge(lorasc_model *model, lorasc_adapter *adapter,
                                    const char *directory, lorasc_merge_report *report);
+/* The same with all weights in one element type: "f32", "f16", "bf16", or "auto" for the
+ * base's own. float32 arithmetic, one rounding, tensor by tensor. Since 0.2. */
+lorasc_status lorasc_adapter_merge_as(lorasc_model *model, lorasc_adapter *adapter,
+                                      const char *directory, const char *type,
+                                      lorasc_merge_report *report);
+
+typedef struct lorasc_merge_tensor {
+  uint32_t struct_size;
+  uint32_t reserved;
+  uint64_t elements;
+  uint64_t changed;      /* elements that the adapter changes                 */
+  double max_change;     /* largest |merged - base|                           */
+  double rounded_away;   /* share of these changes lost in the output's type  */
+  char name[256];
+} lorasc_merge_tensor;
+
+/* What the adapter's last merge did to each tensor that it may change. Since 0.2. */
+size_t lorasc_adapter_merge_tensor_count(lorasc_adapter *adapter);
+lorasc_status lorasc_adapter_merge_tensor_info(lorasc_adapter *adapter, size_t index,
+                                               lorasc_merge_tensor *info);
 void lorasc_adapter_free(lorasc_adapter *adapter);
 
 /* ---- Prediction ----------------------------------------------------------- */

@@ -1,8 +1,26 @@
 public import CLorasc
 import Lorasc
 
-private func adapter(_ pointer: OpaquePointer?) throws -> Adapter {
+func adapter(_ pointer: OpaquePointer?) throws -> Adapter {
   try Handles.object(pointer, .adapter)
+}
+
+/// An adapter that must be this model's.
+func adapter(_ pointer: OpaquePointer?, of model: OpaquePointer?) throws -> Adapter {
+  let model: Model = try Handles.object(model, .model)
+  let adapter = try LorascABI.adapter(pointer)
+  guard adapter.model === model else {
+    throw LorascError(.mismatch, "the adapter was made for another model", subject: "adapter")
+  }
+  return adapter
+}
+
+/// Of a list that the caller enumerates.
+func element<Element>(_ list: [Element], _ index: Int, _ what: String) throws -> Element {
+  guard list.indices.contains(index) else {
+    throw LorascError(.argument, "there is no \(what) \(index)", subject: "index")
+  }
+  return list[index]
 }
 
 @_cdecl("lorasc_adapter_create") @implementation
@@ -26,6 +44,45 @@ public func lorasc_adapter_create(
   }
 }
 
+@_cdecl("lorasc_adapter_module_count") @implementation
+public func lorasc_adapter_module_count(_ adapter: OpaquePointer!) -> Int {
+  var count = 0
+  _ = call { count = try LorascABI.adapter(adapter).matchedModules.count }
+  return count
+}
+
+@_cdecl("lorasc_adapter_module_info") @implementation
+public func lorasc_adapter_module_info(
+  _ adapter: OpaquePointer!, _ index: Int, _ info: UnsafeMutablePointer<lorasc_module_info>!
+) -> lorasc_status {
+  call {
+    let match = try element(try LorascABI.adapter(adapter).matches(), index, "module")
+    var out = lorasc_module_info()
+    out.rank = UInt32(clamping: match.rank)
+    out.scale = match.scale
+    out.in_features = UInt64(match.inFeatures)
+    out.out_features = UInt64(match.outFeatures)
+    withUnsafeMutableBytes(of: &out.module) { copy(match.module, to: $0.baseAddress, $0.count) }
+    withUnsafeMutableBytes(of: &out.rule) { copy(match.rule, to: $0.baseAddress, $0.count) }
+    try put(out, to: info, "info")
+  }
+}
+
+@_cdecl("lorasc_adapter_set_scale") @implementation
+public func lorasc_adapter_set_scale(_ adapter: OpaquePointer!, _ scale: Double) -> lorasc_status {
+  call { try LorascABI.adapter(adapter).setScale(scale) }
+}
+
+@_cdecl("lorasc_adapter_get_scale") @implementation
+public func lorasc_adapter_get_scale(
+  _ adapter: OpaquePointer!, _ scale: UnsafeMutablePointer<Double>!
+) -> lorasc_status {
+  call {
+    let out = try required(scale, "scale")
+    out.pointee = try LorascABI.adapter(adapter).scale
+  }
+}
+
 @_cdecl("lorasc_adapter_tensor_count") @implementation
 public func lorasc_adapter_tensor_count(_ adapter: OpaquePointer!) -> Int {
   var count = 0
@@ -39,11 +96,8 @@ public func lorasc_adapter_tensor_info(
 ) -> lorasc_status {
   call {
     let adapter = try LorascABI.adapter(adapter)
-    let names = adapter.parameterNames
-    guard names.indices.contains(index) else {
-      throw LorascError(.argument, "there is no tensor \(index)", subject: "index")
-    }
-    try put(tensorInfo(names[index], try adapter.shape(of: names[index])), to: info, "info")
+    let name = try element(adapter.parameterNames, index, "tensor")
+    try put(tensorInfo(name, try adapter.shape(of: name)), to: info, "info")
   }
 }
 
@@ -83,20 +137,59 @@ public func lorasc_adapter_merge(
   _ model: OpaquePointer!, _ adapter: OpaquePointer!, _ directory: UnsafePointer<CChar>!,
   _ report: UnsafeMutablePointer<lorasc_merge_report>!
 ) -> lorasc_status {
+  call { try merge(model, adapter, directory, .auto, report) }
+}
+
+@_cdecl("lorasc_adapter_merge_as") @implementation
+public func lorasc_adapter_merge_as(
+  _ model: OpaquePointer!, _ adapter: OpaquePointer!, _ directory: UnsafePointer<CChar>!,
+  _ type: UnsafePointer<CChar>!, _ report: UnsafeMutablePointer<lorasc_merge_report>!
+) -> lorasc_status {
   call {
-    try checkIfGiven(report, "report")
-    let model: Model = try Handles.object(model, .model)
-    let adapter = try LorascABI.adapter(adapter)
-    guard adapter.model === model else {
-      throw LorascError(.mismatch, "the adapter was made for another model", subject: "adapter")
+    let name = try string(type, "type")
+    guard let type = MergeType(rawValue: name) else {
+      throw LorascError(
+        .argument, "the type '\(name)' is none of auto, f32, f16, bf16", subject: "type")
     }
-    let merged = try adapter.merge(to: try string(directory, "directory"))
-    var out = lorasc_merge_report()
-    out.tensors = UInt32(clamping: merged.tensors)
-    out.changed = UInt32(clamping: merged.changed)
-    out.max_change = merged.maxChange
-    out.rounded_away = merged.roundedAway
-    try putIfGiven(out, to: report, "report")
+    try merge(model, adapter, directory, type, report)
+  }
+}
+
+private func merge(
+  _ model: OpaquePointer?, _ adapter: OpaquePointer?, _ directory: UnsafePointer<CChar>?,
+  _ type: MergeType, _ report: UnsafeMutablePointer<lorasc_merge_report>?
+) throws {
+  try checkIfGiven(report, "report")
+  let adapter = try LorascABI.adapter(adapter, of: model)
+  let merged = try adapter.merge(to: try string(directory, "directory"), as: type)
+  var out = lorasc_merge_report()
+  out.tensors = UInt32(clamping: merged.tensors)
+  out.changed = UInt32(clamping: merged.changed)
+  out.max_change = merged.maxChange
+  out.rounded_away = merged.roundedAway
+  try putIfGiven(out, to: report, "report")
+}
+
+@_cdecl("lorasc_adapter_merge_tensor_count") @implementation
+public func lorasc_adapter_merge_tensor_count(_ adapter: OpaquePointer!) -> Int {
+  var count = 0
+  _ = call { count = try LorascABI.adapter(adapter).mergedTensors().count }
+  return count
+}
+
+@_cdecl("lorasc_adapter_merge_tensor_info") @implementation
+public func lorasc_adapter_merge_tensor_info(
+  _ adapter: OpaquePointer!, _ index: Int, _ info: UnsafeMutablePointer<lorasc_merge_tensor>!
+) -> lorasc_status {
+  call {
+    let change = try element(try LorascABI.adapter(adapter).mergedTensors(), index, "tensor")
+    var out = lorasc_merge_tensor()
+    out.elements = UInt64(change.elements)
+    out.changed = UInt64(change.changed)
+    out.max_change = change.maxChange
+    out.rounded_away = change.roundedAway
+    withUnsafeMutableBytes(of: &out.name) { copy(change.name, to: $0.baseAddress, $0.count) }
+    try put(out, to: info, "info")
   }
 }
 

@@ -49,6 +49,7 @@ public final class Adapter: @unchecked Sendable {
   /// Of the whole change in every view: W0 + strength (W − W0).
   var strength = 1.0
   let use = ExclusiveUse("adapter")
+  var lastMerge = MergeReport()
   let hasTrainer = Atomic<Bool>(false)
 
   public var head: HeadDescription { settings.head }
@@ -132,6 +133,45 @@ public final class Adapter: @unchecked Sendable {
         place: .headBias,
         parameter: try builder.add(headBias, .bias, shape: [settings.head.labels])))
     return list
+  }
+
+  /// How strongly the whole change counts in every view and merge: W0 + scale (W − W0). The head
+  /// and what is trained in full are not scaled.
+  public var scale: Double {
+    get throws { try use(fromCallbackToo: true) { strength } }
+  }
+
+  /// - Throws: `.argument` for NaN and infinity
+  public func setScale(_ scale: Double) throws {
+    guard scale.isFinite else {
+      throw LorascError(.argument, "the scale \(scale) is not finite", subject: "scale")
+    }
+    try use { strength = scale }
+  }
+
+  /// One module with an adapter, and the rule that chose it.
+  public struct MatchedModule: Sendable {
+    public let module: String
+    /// The item of `target_modules` that matched, or the whole of it.
+    public let rule: String
+    /// Of the current cascade.
+    public let rank: Int
+    public let scale: Double
+    public let inFeatures: Int
+    public let outFeatures: Int
+  }
+
+  public func matches() throws -> [MatchedModule] {
+    let rules = try TargetRules(targets: settings.targets)
+    return try use(fromCallbackToo: true) {
+      targets.map { target in
+        let module = model.matrices[target.matrix]
+        return MatchedModule(
+          module: module.name, rule: rules.rule(for: module.name) ?? settings.targets,
+          rank: target.rank, scale: Double(target.scale), inFeatures: module.inFeatures,
+          outFeatures: module.outFeatures)
+      }
+    }
   }
 
   /// The targets' ranks and scales as cascade `number` has them; factors are zero then where

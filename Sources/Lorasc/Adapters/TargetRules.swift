@@ -58,6 +58,12 @@ struct TargetRules: Sendable {
     return targets.matches(moduleName, isOutputLayer: isOutputLayer)
   }
 
+  /// The first item of a list that matches, nil where the target is no list.
+  func rule(for moduleName: String) -> String? {
+    guard case .names(let items) = targets else { return nil }
+    return items.first { Selection.item($0, matches: moduleName) }
+  }
+
   /// The items of the target that match none of these modules, in order: almost always a typing
   /// error, which PEFT would pass over as long as another item matches. Exclusions do not count
   /// here, an item whose modules are all excluded does match.
@@ -113,7 +119,7 @@ extension TargetRules.Selection {
 
   /// Compares bytes, as Python compares code points: Swift's `==` and `hasSuffix` would take
   /// canonically equivalent names for the same.
-  private static func item(_ item: String, matches moduleName: String) -> Bool {
+  fileprivate static func item(_ item: String, matches moduleName: String) -> Bool {
     let name = moduleName.utf8
     let end = item.utf8
     guard name.suffix(end.count).elementsEqual(end) else { return false }

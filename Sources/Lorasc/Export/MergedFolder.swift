@@ -1,5 +1,24 @@
 import CSupport
 
+/// Element type of merged weights.
+public enum MergeType: String, Sendable {
+  /// As each tensor of the base.
+  case auto
+  case f32, f16, bf16
+}
+
+/// What a merge did to one tensor.
+public struct TensorChange: Sendable {
+  public let name: String
+  /// Elements of the tensor, and those that the adapter changes.
+  public let elements: Int
+  public let changed: Int
+  /// Largest |merged − base|.
+  public let maxChange: Double
+  /// Share of the changed elements whose change the output's element type rounds away.
+  public let roundedAway: Double
+}
+
 /// What a merge changed.
 public struct MergeReport: Sendable {
   /// Tensors written, and those of them that differ from the base.
@@ -9,26 +28,33 @@ public struct MergeReport: Sendable {
   public var maxChange = 0.0
   /// Share of the changed elements whose change the output's element type rounds away.
   public var roundedAway = 0.0
+  /// Of each tensor that the adapter may change, in the order of the file.
+  public var changes: [TensorChange] = []
 }
 
 extension Adapter {
-  /// Writes the merged view as a Hugging Face folder, in one step: weights in the base's
-  /// element types (float32 arithmetic, one rounding), config.json with `id2label` and
+  /// Writes the merged view as a Hugging Face folder, in one step and tensor by tensor: weights
+  /// in the base's element types or in `type` (float32 arithmetic, one rounding), config.json with `id2label` and
   /// `problem_type`, and the tokenizer's files. Head `classifier` opens as
   /// `AutoModelForSequenceClassification`, `mean_linear` as a `SentenceTransformer`, whose
   /// `encode` gives the logits.
   ///
   /// An existing folder is replaced and keeps its other files; the model's own is refused.
   ///
-  /// - Throws: `.io`, `.argument`, `.nonFinite`, `.outOfMemory`
+  /// - Throws: `.io`, `.argument`, `.nonFinite` with the tensor's name, `.outOfMemory`
   @discardableResult
-  public func merge(to directory: String) throws -> MergeReport {
+  public func merge(to directory: String, as type: MergeType = .auto) throws -> MergeReport {
     try use {
       try BLASThreads.withSingleThread {
-        try MergedFolder(self, directory).write()
+        let report = try MergedFolder(self, directory, type).write()
+        lastMerge = report
+        return report
       }
     }
   }
+
+  /// What the last merge did to each tensor; empty before the first.
+  public func mergedTensors() throws -> [TensorChange] { try use { lastMerge.changes } }
 }
 
 /// One merge on its way to a folder.
@@ -37,12 +63,14 @@ private final class MergedFolder {
   private let model: Model
   private let folder: AtomicFolder
   private let compute: Compute
+  private let type: MergeType
   private var report = MergeReport()
   private var changedElements = 0
   private var lostElements = 0
 
-  init(_ adapter: Adapter, _ directory: String) throws {
+  init(_ adapter: Adapter, _ directory: String, _ type: MergeType) throws {
     self.adapter = adapter
+    self.type = type
     model = adapter.model
     try Files.check(path: directory)
     if let target = Files.status(of: directory), let source = Files.status(of: model.path),
@@ -94,12 +122,13 @@ private final class MergedFolder {
     let prefix = adapter.head.kind == .classifier ? "bert." : ""
     var tensors = kept.map {
       SafetensorsWriter.Tensor(
-        name: prefix + model.bareName($0.name), type: $0.type, shape: $0.shape)
+        name: prefix + model.bareName($0.name), type: written($0.type), shape: $0.shape)
     }
     let headParameters = adapter.head.kind == .classifier ? adapter.headParameters : []
     for parameter in headParameters {
       let description = adapter.parameters.list[parameter]
-      tensors.append(.init(name: description.name, type: .f32, shape: description.shape))
+      tensors.append(
+        .init(name: description.name, type: written(.f32), shape: description.shape))
     }
     let writer = try SafetensorsWriter(
       path: try folder.path(of: TensorStore.single), tensors: tensors,
@@ -125,28 +154,55 @@ private final class MergedFolder {
       .map(\.element)
   }
 
+  /// The element type that a tensor of the base is written in.
+  private func written(_ base: TensorType) -> TensorType {
+    guard [.f32, .f16, .bf16].contains(base) else { return base }
+    switch type {
+    case .auto: return base
+    case .f32: return .f32
+    case .f16: return .f16
+    case .bf16: return .bf16
+    }
+  }
+
   private func append(_ entry: TensorEntry, _ source: Source?, _ writer: SafetensorsWriter) throws {
-    guard let source else { return try writer.append(try model.store.bytes(entry.name)) }
+    if source == nil, written(entry.type) == entry.type {
+      return try writer.append(try model.store.bytes(entry.name))
+    }
+    let base = try model.store.float32(entry.name)
     let merged = try FloatBuffer(count: entry.elementCount, what: entry.name)
     switch source {
     case .matrix(let matrix):
       try adapter.weight(ofMatrix: matrix, .merged, into: merged.pointer, compute)
     case .full(let parameter):
       adapter.fullValue(parameter, .merged, into: merged.pointer)
+    case nil:
+      _ = merged.buffer.update(fromContentsOf: base.buffer)
     }
-    try checkFinite(merged, entry.name)
-    let base = try model.store.float32(entry.name)
-    let kernels = compute.kernels
-    switch entry.type {
-    case .f16: try appendRounded(merged, base, kernels.f32_to_f16, kernels.f16_to_f32, writer)
-    case .bf16: try appendRounded(merged, base, kernels.f32_to_bf16, kernels.bf16_to_f32, writer)
-    case .f32:
-      count(merged, base, written: merged)
-      try withExtendedLifetime(merged) { try writer.append(UnsafeBufferPointer(merged.buffer)) }
-    default:
+    guard [.f32, .f16, .bf16].contains(written(entry.type)) else {
       throw LorascError(
         .unsupported, "\(entry.name): merged weights cannot be written as \(entry.type.rawValue)",
         subject: entry.name)
+    }
+    let rounded = try append(merged, as: written(entry.type), entry.name, writer)
+    if source != nil { count(entry.name, merged, base, written: rounded) }
+  }
+
+  /// Writes values, once rounded.
+  /// - Returns: what was written, as float32
+  private func append(
+    _ values: FloatBuffer, as type: TensorType, _ name: String, _ writer: SafetensorsWriter
+  ) throws -> FloatBuffer {
+    try checkFinite(values, name)
+    let kernels = compute.kernels
+    switch type {
+    case .f16:
+      return try appendRounded(values, kernels.f32_to_f16, kernels.f16_to_f32, name, writer)
+    case .bf16:
+      return try appendRounded(values, kernels.f32_to_bf16, kernels.bf16_to_f32, name, writer)
+    default:
+      try withExtendedLifetime(values) { try writer.append(UnsafeBufferPointer(values.buffer)) }
+      return values
     }
   }
 
@@ -154,20 +210,22 @@ private final class MergedFolder {
   private typealias Widen = (UnsafePointer<UInt16>, UnsafeMutablePointer<Float>, Int) -> Void
 
   private func appendRounded(
-    _ merged: FloatBuffer, _ base: FloatView, _ narrow: Narrow, _ widen: Widen,
+    _ values: FloatBuffer, _ narrow: Narrow, _ widen: Widen, _ name: String,
     _ writer: SafetensorsWriter
-  ) throws {
-    let rounded = try AlignedBuffer<UInt16>(count: merged.count, what: "rounded weights")
-    let written = try FloatBuffer(count: merged.count, what: "rounded weights")
-    defer { withExtendedLifetime((merged, rounded, written)) {} }
-    narrow(merged.pointer, rounded.pointer, merged.count)
-    widen(rounded.pointer, written.pointer, merged.count)
-    try checkFinite(written, "rounded weights")
-    count(merged, base, written: written)
-    try writer.append(UnsafeRawBufferPointer(rebasing: rounded.raw.prefix(merged.count * 2)))
+  ) throws -> FloatBuffer {
+    let rounded = try AlignedBuffer<UInt16>(count: values.count, what: name)
+    let written = try FloatBuffer(count: values.count, what: name)
+    defer { withExtendedLifetime((values, rounded, written)) {} }
+    narrow(values.pointer, rounded.pointer, values.count)
+    widen(rounded.pointer, written.pointer, values.count)
+    try checkFinite(written, name)
+    try writer.append(UnsafeRawBufferPointer(rebasing: rounded.raw.prefix(values.count * 2)))
+    return written
   }
 
-  private func count(_ merged: FloatBuffer, _ base: FloatView, written: FloatBuffer) {
+  private func count(
+    _ name: String, _ merged: FloatBuffer, _ base: FloatView, written: FloatBuffer
+  ) {
     defer { withExtendedLifetime((merged, base, written)) {} }
     var changed = 0
     var lost = 0
@@ -183,11 +241,17 @@ private final class MergedFolder {
     changedElements += changed
     lostElements += lost
     report.maxChange = max(report.maxChange, Double(largest))
+    report.changes.append(
+      TensorChange(
+        name: name, elements: merged.count, changed: changed, maxChange: Double(largest),
+        roundedAway: changed > 0 ? Double(lost) / Double(changed) : 0))
   }
 
   private func checkFinite(_ values: FloatBuffer, _ name: String) throws {
     guard compute.kernels.max_abs(values.pointer, values.count).isFinite else {
-      throw LorascError(.nonFinite, "merged \(name) holds NaN or infinity", subject: name)
+      throw LorascError(
+        .nonFinite, "merged \(name) holds NaN or infinity, or values beyond its element type",
+        subject: name)
     }
   }
 
@@ -196,8 +260,8 @@ private final class MergedFolder {
       count: adapter.parameters.list[parameter].count, what: adapter.parameters.list[parameter].name
     )
     adapter.fullValue(parameter, .merged, into: values.pointer)
-    try checkFinite(values, adapter.parameters.list[parameter].name)
-    try withExtendedLifetime(values) { try writer.append(UnsafeBufferPointer(values.buffer)) }
+    _ = try append(
+      values, as: written(.f32), adapter.parameters.list[parameter].name, writer)
   }
 
   // MARK: Descriptions
@@ -218,6 +282,11 @@ private final class MergedFolder {
     config["id2label"] = .object(names)
     config["label2id"] = .object(numbers)
     config["problem_type"] = .string(head.problem.rawValue)
+    if type != .auto {
+      let names: [MergeType: String] = [.f32: "float32", .f16: "float16", .bf16: "bfloat16"]
+      config["torch_dtype"] = .string(names[type] ?? "float32")
+      if config["dtype"] != nil { config["dtype"] = config["torch_dtype"] }
+    }
     try folder.write(try JSONValue.object(config).text(), to: "config.json")
   }
 
@@ -255,7 +324,7 @@ private final class MergedFolder {
     let writer = try SafetensorsWriter(
       path: try folder.path(of: "2_Dense/model.safetensors"),
       tensors: parameters.map {
-        .init(name: $0.1, type: .f32, shape: adapter.parameters.list[$0.0].shape)
+        .init(name: $0.1, type: written(.f32), shape: adapter.parameters.list[$0.0].shape)
       }, metadata: [("format", "pt")])
     for (parameter, _) in parameters { try appendHead(parameter, writer) }
     try writer.commit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ def options() -> OptionTable:
 def to_text(key: str, value: Any) -> str:
     """A Python value as the library's text: booleans, numbers, strings, and lists of these.
 
-    A mapping, as ``id2label`` often is one, gives its values in the order of its keys.
+    A mapping becomes a JSON object where the option is text (``rank_pattern``), and else, as
+    ``id2label`` often is one, its values in the order of its keys.
 
     Raises:
         OptionError: a list's item contains a comma, which would make it two items.
@@ -106,6 +108,8 @@ def to_text(key: str, value: Any) -> str:
     if isinstance(value, numbers.Real):
         return repr(float(value))
     if isinstance(value, Mapping):
+        if key.endswith("_pattern"):
+            return json.dumps(value)
         return to_text(key, [value[k] for k in sorted(value, key=int)])
     if isinstance(value, Iterable):
         items = [to_text(key, item) for item in value]

@@ -58,7 +58,20 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "lorasc_adapter_tensor_info": (_status, [_handle, c_size_t, POINTER(structs.TensorInfo)]),
     "lorasc_adapter_copy_out": (_status, [_handle, c_char_p, _buffer, c_size_t, _need]),
     "lorasc_adapter_copy_in": (_status, [_handle, c_char_p, _buffer, c_size_t]),
+    "lorasc_adapter_module_count": (c_size_t, [_handle]),
+    "lorasc_adapter_module_info": (_status, [_handle, c_size_t, POINTER(structs.ModuleInfo)]),
+    "lorasc_adapter_set_scale": (_status, [_handle, c_double]),
+    "lorasc_adapter_get_scale": (_status, [_handle, POINTER(c_double)]),
     "lorasc_adapter_merge": (_status, [_handle, _handle, c_char_p, POINTER(structs.MergeReport)]),
+    "lorasc_adapter_merge_as": (
+        _status,
+        [_handle, _handle, c_char_p, c_char_p, POINTER(structs.MergeReport)],
+    ),
+    "lorasc_adapter_merge_tensor_count": (c_size_t, [_handle]),
+    "lorasc_adapter_merge_tensor_info": (
+        _status,
+        [_handle, c_size_t, POINTER(structs.MergeTensor)],
+    ),
     "lorasc_adapter_free": (None, [_handle]),
     "lorasc_predict": (
         _status,

@@ -96,6 +96,34 @@ class MatchReport(ctypes.Structure):
     ]
 
 
+class ModuleInfo(ctypes.Structure):
+    """lorasc_module_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("rank", c_uint32),
+        ("scale", c_double),
+        ("in_features", c_uint64),
+        ("out_features", c_uint64),
+        ("module", c_char * 256),
+        ("rule", c_char * 256),
+    ]
+
+
+class MergeTensor(ctypes.Structure):
+    """lorasc_merge_tensor."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("elements", c_uint64),
+        ("changed", c_uint64),
+        ("max_change", c_double),
+        ("rounded_away", c_double),
+        ("name", c_char * 256),
+    ]
+
+
 class MergeReport(ctypes.Structure):
     """lorasc_merge_report."""
 
@@ -188,7 +216,9 @@ ALL: dict[str, type[ctypes.Structure]] = {
     "lorasc_tensor_info": TensorInfo,
     "lorasc_batch": Batch,
     "lorasc_match_report": MatchReport,
+    "lorasc_module_info": ModuleInfo,
     "lorasc_merge_report": MergeReport,
+    "lorasc_merge_tensor": MergeTensor,
     "lorasc_stats": Stats,
     "lorasc_evaluation": Evaluation,
     "lorasc_progress": Progress,

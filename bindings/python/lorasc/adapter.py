@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,16 @@ from ._tensors import copy_tensor, list_tensors
 from .batch import Batch
 from .errors import DataError, NotFoundError, Status, check, encode_text
 from .model import Model
-from .reports import MatchReport, MergeReport, TensorInfo, from_struct
+from .reports import (
+    MatchReport,
+    MergeReport,
+    MergeTensor,
+    ModuleInfo,
+    TensorInfo,
+    from_struct,
+)
+
+R = TypeVar("R")
 
 
 class Adapter(Handle):
@@ -127,29 +138,86 @@ class Adapter(Handle):
         """
         return predict(self.model._handle, self._handle, batch, what, fast)
 
-    def merge(self, directory: str | os.PathLike[str]) -> MergeReport:
+    @property
+    def modules(self) -> list[ModuleInfo]:
+        """The modules with an adapter, and which rule chose each."""
+        return _list(
+            self._handle,
+            library().lorasc_adapter_module_count,
+            library().lorasc_adapter_module_info,
+            structs.ModuleInfo,
+            ModuleInfo,
+        )
+
+    @property
+    def scale(self) -> float:
+        """How strongly the change counts in prediction, merge and files; 1 at first.
+
+        W0 + scale (W - W0). Training, the head and what is trained in full don't feel it.
+        """
+        value = ctypes.c_double()
+        check(library().lorasc_adapter_get_scale(self._handle, ctypes.byref(value)))
+        return value.value
+
+    @scale.setter
+    def scale(self, value: float) -> None:
+        check(library().lorasc_adapter_set_scale(self._handle, value))
+
+    def merge(
+        self,
+        directory: str | os.PathLike[str],
+        dtype: Literal["auto", "f32", "f16", "bf16"] = "auto",
+    ) -> MergeReport:
         """Writes the merged model as a Hugging Face folder.
 
         Head "classifier": AutoModelForSequenceClassification opens it; "mean_linear":
         SentenceTransformer does, and encode() gives the logits. An existing folder is
         replaced in one step and keeps its other files.
 
+        Args:
+            directory: the folder.
+            dtype: of all weights; "auto": the base's own.
+
         Raises:
             FileAccessError, ArgumentError (the model's own folder), NonFiniteError.
         """
         report = structs.sized(structs.MergeReport)
         check(
-            library().lorasc_adapter_merge(
+            library().lorasc_adapter_merge_as(
                 self.model._handle,
                 self._handle,
                 encode_text(os.fspath(directory)),
+                encode_text(dtype),
                 ctypes.byref(report),
             )
         )
-        return from_struct(MergeReport, report)
+        changes = _list(
+            self._handle,
+            library().lorasc_adapter_merge_tensor_count,
+            library().lorasc_adapter_merge_tensor_info,
+            structs.MergeTensor,
+            MergeTensor,
+        )
+        return replace(from_struct(MergeReport, report), changes=tuple(changes))
 
     def __repr__(self) -> str:
         return (
             f"Adapter({self.matched.matched} modules, "
             f"{self.matched.trainable_parameters} trainable parameters)"
         )
+
+
+def _list(
+    handle: int,
+    count: Callable[[int], int],
+    info: Callable[..., int],
+    struct: type[ctypes.Structure],
+    kind: type[R],
+) -> list[R]:
+    """Records of everything that the library enumerates."""
+    records = []
+    for index in range(count(handle)):
+        row = structs.sized(struct)
+        check(info(handle, index, ctypes.byref(row)))
+        records.append(from_struct(kind, row))
+    return records

@@ -58,6 +58,46 @@ class MatchReport:
 
 
 @dataclass(frozen=True)
+class ModuleInfo:
+    """A module with an adapter.
+
+    Attributes:
+        module: its name.
+        rule: the item of ``target_modules`` that matched it.
+        rank: of the current cascade.
+        scale: s, lora_alpha / r or lora_alpha / sqrt(r).
+        in_features: an embedding's entries.
+        out_features: its columns.
+    """
+
+    module: str
+    rule: str
+    rank: int
+    scale: float
+    in_features: int
+    out_features: int
+
+
+@dataclass(frozen=True)
+class MergeTensor:
+    """What a merge did to one tensor.
+
+    Attributes:
+        name: in the base.
+        elements: of the tensor.
+        changed: elements that the adapter changes.
+        max_change: largest absolute difference from the base.
+        rounded_away: share of these changes lost in the file's element type.
+    """
+
+    name: str
+    elements: int
+    changed: int
+    max_change: float
+    rounded_away: float
+
+
+@dataclass(frozen=True)
 class MergeReport:
     """What a merge wrote.
 
@@ -66,12 +106,14 @@ class MergeReport:
         changed: that differ from the base.
         max_change: largest absolute difference from the base.
         rounded_away: share of non-zero updates lost in the files' element type.
+        changes: of each tensor that the adapter may change.
     """
 
     tensors: int
     changed: int
     max_change: float
     rounded_away: float
+    changes: tuple[MergeTensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +183,8 @@ def from_struct(kind: type[R], struct: ctypes.Structure) -> R:
     """A record with the struct's members of the same names."""
     values: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]
+        if not hasattr(struct, field.name):
+            continue
         value = getattr(struct, field.name)
         values[field.name] = value.decode() if isinstance(value, bytes) else value
     return kind(**values)
