@@ -82,7 +82,7 @@ struct SVD {
       let row = UnsafeMutableBufferPointer(start: vt.pointer + index * columns, count: columns)
       var largest = 0.0
       for value in row where abs(value) > abs(largest) { largest = value }
-      signs.pointer[index] = 1
+      signs.pointer[index] = largest < 0 ? -1 : 1
       if largest < 0 { for column in row.indices { row[column].negate() } }
     }
     for row in 0..<rows {
