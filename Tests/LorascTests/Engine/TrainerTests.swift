@@ -47,6 +47,20 @@ import Testing
     ["method": "lorasc", "noise_lifetime": "persist", "noise_targets": "all"],
     ["method": "cola", "optimizer": "sgd", "boundary_optimizer": "keep", "schedule": "cosine"],
     ["method": "lora", "gradient_accumulation_steps": "2"],
+    ["method": "lorasc+dora", "slow_rule": "ema", "lora_dropout": "0.1"],
+    ["method": "lorasc+dora", "noise_lifetime": "per_step", "dora_norm": "exact"],
+    ["method": "lorasc+dora", "noise_lifetime": "persist", "schedule_span": "cascade"],
+    ["method": "lorasc+cola", "slow_rule": "ema"],
+    ["method": "lorasc+lora+", "reinit": "keep_a", "bias": "all", "slow_head": "true"],
+    ["method": "relora", "target_modules": "query,word_embeddings"],
+    [
+      "method": "rac-lora", "modules_to_save": "LayerNorm",
+      "rank_pattern": #"{"layer.1.output.dense": 2}"#,
+    ],
+    [
+      "method": "lorasc", "init_lora_weights": "pissa", "slow_rule": "ema_factors",
+      "reinit": "same_a",
+    ],
   ]
 
   /// Stopped after any step, saved, resumed in a new trainer: the same bits as in one go.
