@@ -271,14 +271,14 @@ typedef struct lorasc_module_info {
   char rule[256];         /* the item of target_modules that matched, cut to fit */
 } lorasc_module_info;
 
-/* The modules with an adapter, and which rule chose each. Since 0.2. */
+/* The modules with an adapter, and which rule chose each. Since 0.1. */
 size_t lorasc_adapter_module_count(lorasc_adapter *adapter);
 lorasc_status lorasc_adapter_module_info(lorasc_adapter *adapter, size_t index,
                                          lorasc_module_info *info);
 
 /* How strongly the adapter's change counts in prediction, merge and files: W0 + scale
  * (W - W0); 1 at first. Training, the head and what is trained in full don't feel it.
- * Finite. Since 0.2. */
+ * Finite. Since 0.1. */
 lorasc_status lorasc_adapter_set_scale(lorasc_adapter *adapter, double scale);
 lorasc_status lorasc_adapter_get_scale(lorasc_adapter *adapter, double *scale);
 
@@ -314,7 +314,7 @@ typedef struct lorasc_merge_report {
 lorasc_status lorasc_adapter_merge(lorasc_model *model, lorasc_adapter *adapter,
                                    const char *directory, lorasc_merge_report *report);
 /* The same with all weights in one element type: "f32", "f16", "bf16", or "auto" for the
- * base's own. float32 arithmetic, one rounding, tensor by tensor. Since 0.2. */
+ * base's own. float32 arithmetic, one rounding, tensor by tensor. Since 0.1. */
 lorasc_status lorasc_adapter_merge_as(lorasc_model *model, lorasc_adapter *adapter,
                                       const char *directory, const char *type,
                                       lorasc_merge_report *report);
@@ -329,7 +329,7 @@ typedef struct lorasc_merge_tensor {
   char name[256];
 } lorasc_merge_tensor;
 
-/* What the adapter's last merge did to each tensor that it may change. Since 0.2. */
+/* What the adapter's last merge did to each tensor that it may change. Since 0.1. */
 size_t lorasc_adapter_merge_tensor_count(lorasc_adapter *adapter);
 lorasc_status lorasc_adapter_merge_tensor_info(lorasc_adapter *adapter, size_t index,
                                                lorasc_merge_tensor *info);
