@@ -325,7 +325,7 @@ typedef struct lorasc_merge_tensor {
   uint64_t elements;
   uint64_t changed;      /* elements that the adapter changes                 */
   double max_change;     /* largest |merged - base|                           */
-  double rounded_away;   /* share of these changes lost in the output's type  */
+  double rounded_away;   /* share of them that the output's type rounds as the base */
   char name[256];
 } lorasc_merge_tensor;
 
@@ -333,6 +333,23 @@ typedef struct lorasc_merge_tensor {
 size_t lorasc_adapter_merge_tensor_count(lorasc_adapter *adapter);
 lorasc_status lorasc_adapter_merge_tensor_info(lorasc_adapter *adapter, size_t index,
                                                lorasc_merge_tensor *info);
+/* One new adapter from `count` adapters on `model`: W0 + sum of weight (W - W0) over their
+ * merged views. rank 0: exact, each module's rank is the sum of all terms' ranks; else
+ * truncated to it by SVD, and *error (may be NULL) is the relative error in the Frobenius
+ * norm over all modules. The head is the mean of the heads by these weights. E_UNSUPPORTED
+ * where only merged weights hold an adapter's result (DoRA, persistent noise), E_MISMATCH
+ * for other models or heads, E_ARGUMENT for weights that are not finite or whose sum is 0.
+ * Since 0.1. */
+lorasc_status lorasc_adapter_combine(lorasc_model *model, lorasc_adapter *const *adapters,
+                                     const double *weights, size_t count, uint32_t rank,
+                                     double *error, lorasc_adapter **adapter);
+
+/* Writes the merged view for another program. format "mlx": a folder with
+ * adapters.safetensors ("<module>.lora_a" (in, r), ".lora_b" (r, out), DoRA's ".m") and
+ * adapter_config.json, whose scale is that of the factors. E_UNSUPPORTED where only merged
+ * weights hold the result, E_ARGUMENT for another format, E_IO. Since 0.1. */
+lorasc_status lorasc_adapter_export(lorasc_model *model, lorasc_adapter *adapter,
+                                    const char *path, const char *format);
 void lorasc_adapter_free(lorasc_adapter *adapter);
 
 /* ---- Prediction ----------------------------------------------------------- */

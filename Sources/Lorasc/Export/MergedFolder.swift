@@ -15,7 +15,8 @@ public struct TensorChange: Sendable {
   public let changed: Int
   /// Largest |merged − base|.
   public let maxChange: Double
-  /// Share of the changed elements whose change the output's element type rounds away.
+  /// Share of the changed elements that the output's element type rounds to what it rounds the
+  /// base to.
   public let roundedAway: Double
 }
 
@@ -184,8 +185,12 @@ private final class MergedFolder {
         .unsupported, "\(entry.name): merged weights cannot be written as \(entry.type.rawValue)",
         subject: entry.name)
     }
-    let rounded = try append(merged, as: written(entry.type), entry.name, writer)
-    if source != nil { count(entry.name, merged, base, written: rounded) }
+    let result = try append(merged, as: written(entry.type), entry.name, writer)
+    guard source != nil else { return }
+    let untouched = try FloatBuffer(count: base.count, what: entry.name)
+    _ = untouched.buffer.update(fromContentsOf: base.buffer)
+    _ = try narrowed(untouched, written(entry.type))
+    count(entry.name, merged, base, written: result, untouched: untouched)
   }
 
   /// Writes values, once rounded.
@@ -194,39 +199,46 @@ private final class MergedFolder {
     _ values: FloatBuffer, as type: TensorType, _ name: String, _ writer: SafetensorsWriter
   ) throws -> FloatBuffer {
     try checkFinite(values, name)
-    let kernels = compute.kernels
-    switch type {
-    case .f16:
-      return try appendRounded(values, kernels.f32_to_f16, kernels.f16_to_f32, name, writer)
-    case .bf16:
-      return try appendRounded(values, kernels.f32_to_bf16, kernels.bf16_to_f32, name, writer)
-    default:
+    guard type != .f32 else {
       try withExtendedLifetime(values) { try writer.append(UnsafeBufferPointer(values.buffer)) }
       return values
     }
+    let rounded = try FloatBuffer(count: values.count, what: name)
+    rounded.pointer.update(from: values.pointer, count: values.count)
+    let bits = try narrowed(rounded, type)
+    try checkFinite(rounded, name)
+    if let bits {
+      try withExtendedLifetime(bits) {
+        try writer.append(UnsafeRawBufferPointer(rebasing: bits.raw.prefix(values.count * 2)))
+      }
+    }
+    withExtendedLifetime(values) {}
+    return rounded
   }
 
-  private typealias Narrow = (UnsafePointer<Float>, UnsafeMutablePointer<UInt16>, Int) -> Void
-  private typealias Widen = (UnsafePointer<UInt16>, UnsafeMutablePointer<Float>, Int) -> Void
-
-  private func appendRounded(
-    _ values: FloatBuffer, _ narrow: Narrow, _ widen: Widen, _ name: String,
-    _ writer: SafetensorsWriter
-  ) throws -> FloatBuffer {
-    let rounded = try AlignedBuffer<UInt16>(count: values.count, what: name)
-    let written = try FloatBuffer(count: values.count, what: name)
-    defer { withExtendedLifetime((values, rounded, written)) {} }
-    narrow(values.pointer, rounded.pointer, values.count)
-    widen(rounded.pointer, written.pointer, values.count)
-    try checkFinite(written, name)
-    try writer.append(UnsafeRawBufferPointer(rebasing: rounded.raw.prefix(values.count * 2)))
-    return written
+  /// Rounds values in place to an element type.
+  /// - Returns: their bits in that type, nil for float32
+  private func narrowed(_ values: FloatBuffer, _ type: TensorType) throws -> AlignedBuffer<UInt16>?
+  {
+    guard type != .f32 else { return nil }
+    let bits = try AlignedBuffer<UInt16>(count: values.count, what: "rounded weights")
+    let kernels = compute.kernels
+    if type == .f16 {
+      kernels.f32_to_f16(values.pointer, bits.pointer, values.count)
+      kernels.f16_to_f32(bits.pointer, values.pointer, values.count)
+    } else {
+      kernels.f32_to_bf16(values.pointer, bits.pointer, values.count)
+      kernels.bf16_to_f32(bits.pointer, values.pointer, values.count)
+    }
+    return bits
   }
 
+  /// - Parameter untouched: what a merge without the adapter would have written
   private func count(
-    _ name: String, _ merged: FloatBuffer, _ base: FloatView, written: FloatBuffer
+    _ name: String, _ merged: FloatBuffer, _ base: FloatView, written: FloatBuffer,
+    untouched: FloatBuffer
   ) {
-    defer { withExtendedLifetime((merged, base, written)) {} }
+    defer { withExtendedLifetime((merged, base, written, untouched)) {} }
     var changed = 0
     var lost = 0
     var largest: Float = 0
@@ -234,7 +246,7 @@ private final class MergedFolder {
       let before = base.pointer[index]
       guard merged.pointer[index] != before else { continue }
       changed += 1
-      if written.pointer[index] == before { lost += 1 }
+      if written.pointer[index] == untouched.pointer[index] { lost += 1 }
       largest = max(largest, abs(merged.pointer[index] - before))
     }
     if changed > lost { report.changed += 1 }

@@ -72,6 +72,11 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
         _status,
         [_handle, c_size_t, POINTER(structs.MergeTensor)],
     ),
+    "lorasc_adapter_combine": (
+        _status,
+        [_handle, _handle_out, _buffer, c_size_t, c_uint32, POINTER(c_double), _handle_out],
+    ),
+    "lorasc_adapter_export": (_status, [_handle, _handle, c_char_p, c_char_p]),
     "lorasc_adapter_free": (None, [_handle]),
     "lorasc_predict": (
         _status,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -47,12 +48,16 @@ class Adapter(Handle):
 
     Attributes:
         model: the model.
-        matched: what the target rule matched, a MatchReport.
+        matched: what the target rule matched, a MatchReport; None for a combination.
+        combination_error: of the truncation that made it, see ``combine``.
 
     Raises:
         OptionError: a bad option.
         DataError: the target rule matches no module (NO_MATCH).
     """
+
+    matched: MatchReport | None = None
+    combination_error: float = 0.0
 
     def __init__(self, model: Model, **options: Any) -> None:
         refuse_foreign(options, ("adapter",), "adapter")
@@ -67,7 +72,7 @@ class Adapter(Handle):
                 )
             )
         self._own(pointer, library().lorasc_adapter_free)
-        self.matched: MatchReport = from_struct(MatchReport, report)
+        self.matched = from_struct(MatchReport, report)
 
     def tensors(self) -> dict[str, TensorInfo]:
         """Names and shapes of the trainable tensors.
@@ -200,11 +205,75 @@ class Adapter(Handle):
         )
         return replace(from_struct(MergeReport, report), changes=tuple(changes))
 
-    def __repr__(self) -> str:
-        return (
-            f"Adapter({self.matched.matched} modules, "
-            f"{self.matched.trainable_parameters} trainable parameters)"
+    @classmethod
+    def combine(
+        cls,
+        adapters: Sequence[Adapter],
+        weights: Sequence[float] | None = None,
+        rank: int | None = None,
+    ) -> Adapter:
+        """One new adapter from several on the same model: W0 + sum of weight (W - W0).
+
+        The head is the mean of the heads by these weights.
+
+        Args:
+            adapters: on one model, with heads alike.
+            weights: one for each; None: all 1.
+            rank: None: exact, of the sum of all ranks; else truncated to it by SVD, and
+                ``combination_error`` of the result is the relative error (Frobenius).
+
+        Raises:
+            LorascError (UNSUPPORTED): only merged weights hold an adapter's result.
+            DataError, ArgumentError: adapters that don't go together, bad weights.
+        """
+        if not adapters:
+            raise ValueError("there is nothing to combine")
+        factors = np.ones(len(adapters)) if weights is None else np.asarray(weights, np.float64)
+        if factors.shape != (len(adapters),):
+            raise ValueError(f"{len(adapters)} adapters and weights of shape {factors.shape}")
+        factors = np.ascontiguousarray(factors)
+        handles = (ctypes.c_void_p * len(adapters))(*[part._handle for part in adapters])
+        pointer, error = ctypes.c_void_p(), ctypes.c_double()
+        check(
+            library().lorasc_adapter_combine(
+                adapters[0].model._handle,
+                handles,
+                factors.ctypes.data,
+                len(adapters),
+                rank or 0,
+                ctypes.byref(error),
+                ctypes.byref(pointer),
+            )
         )
+        combined = cls.__new__(cls)
+        combined.model = adapters[0].model
+        combined._options = {}
+        combined._own(pointer, library().lorasc_adapter_free)
+        combined.combination_error = error.value
+        return combined
+
+    def export(self, directory: str | os.PathLike[str], format: Literal["mlx"] = "mlx") -> None:
+        """Writes the merged view in another program's layout.
+
+        "mlx": a folder with adapters.safetensors ("<module>.lora_a" (in, r), ".lora_b" (r,
+        out), DoRA's ".m") and adapter_config.json, which holds the scale.
+
+        Raises:
+            LorascError (UNSUPPORTED): only merged weights hold the result.
+            FileAccessError.
+        """
+        check(
+            library().lorasc_adapter_export(
+                self.model._handle,
+                self._handle,
+                encode_text(os.fspath(directory)),
+                encode_text(format),
+            )
+        )
+
+    def __repr__(self) -> str:
+        parameters = sum(math.prod(info.shape) for info in self.tensors().values())
+        return f"Adapter({len(self.modules)} modules, {parameters} trainable parameters)"
 
 
 def _list(
