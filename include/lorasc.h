@@ -261,6 +261,33 @@ typedef struct lorasc_match_report {
 lorasc_status lorasc_adapter_create(lorasc_model *model, lorasc_options *options,
                                     lorasc_match_report *report, lorasc_adapter **adapter);
 
+/* Reads an adapter from a folder of PEFT's, or of lorasc_adapter_save. adapter_config.json
+ * determines it; `options` (or NULL) give what that doesn't say: num_labels, adapter_seed.
+ * Strict: tensors that are missing, too many or of other shapes are an E_MISMATCH that lists
+ * them, so is another base model where the file names its own. Keys of the configuration
+ * that nobody knows go along into the next lorasc_adapter_save. E_UNSUPPORTED (subject: the
+ * key) for what isn't offered and for pickles, E_OPTION where options contradict the
+ * configuration, E_NOT_FOUND, E_FORMAT, E_NONFINITE. Since 0.1. */
+lorasc_status lorasc_adapter_load(lorasc_model *model, const char *directory,
+                                  lorasc_options *options, lorasc_match_report *report,
+                                  lorasc_adapter **adapter);
+
+typedef struct lorasc_save_report {
+  uint32_t struct_size;
+  uint32_t rank;   /* largest that was written                                           */
+  double error;    /* of the truncation: relative, Frobenius, over all modules; 0: exact */
+} lorasc_save_report;
+
+/* Writes the merged view as a folder that PEFT opens, in one step: one expert as it is; a
+ * cascade of low-rank experts as one adapter with the ranks of all its terms together,
+ * exactly (rank 0) or truncated by SVD. A mean_linear head lies beside, in
+ * lorasc_head.safetensors. `report` may be NULL. E_UNSUPPORTED where only merged weights
+ * hold the result (DoRA after its first cascade, persistent noise), E_IO, E_NONFINITE,
+ * E_ARGUMENT for the model's own folder. Since 0.1. */
+lorasc_status lorasc_adapter_save(lorasc_model *model, lorasc_adapter *adapter,
+                                  const char *directory, uint32_t rank,
+                                  lorasc_save_report *report);
+
 typedef struct lorasc_module_info {
   uint32_t struct_size;
   uint32_t rank;          /* of the current cascade                            */

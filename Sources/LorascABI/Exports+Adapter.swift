@@ -33,14 +33,52 @@ public func lorasc_adapter_create(
     let out = try required(adapter, "adapter")
     try checkIfGiven(report, "report")
     let model: Model = try Handles.object(model, .model)
-    let settings = try LorascABI.options(options)
-    let made = try Adapter(model: model, options: settings)
-    var match = lorasc_match_report()
-    match.matched = UInt32(clamping: made.matchedModules.count)
-    match.trainable_parameters = UInt64(made.trainableParameters)
-    match.backbone_parameters = UInt64(model.parameterCount)
-    try putIfGiven(match, to: report, "report")
+    let made = try Adapter(model: model, options: try LorascABI.options(options))
+    try putIfGiven(matchReport(made), to: report, "report")
     out.pointee = try Handles.add(.adapter) { _ in made }
+  }
+}
+
+private func matchReport(_ adapter: Adapter) -> lorasc_match_report {
+  var match = lorasc_match_report()
+  match.matched = UInt32(clamping: adapter.matchedModules.count)
+  match.trainable_parameters = UInt64(adapter.trainableParameters)
+  match.backbone_parameters = UInt64(adapter.model.parameterCount)
+  return match
+}
+
+@_cdecl("lorasc_adapter_load") @implementation
+public func lorasc_adapter_load(
+  _ model: OpaquePointer!, _ directory: UnsafePointer<CChar>!, _ options: OpaquePointer!,
+  _ report: UnsafeMutablePointer<lorasc_match_report>!,
+  _ adapter: UnsafeMutablePointer<OpaquePointer?>!
+) -> lorasc_status {
+  call {
+    let out = try required(adapter, "adapter")
+    try checkIfGiven(report, "report")
+    let model: Model = try Handles.object(model, .model)
+    let loaded = try Adapter.load(
+      model: model, from: try string(directory, "directory"),
+      options: try LorascABI.options(options))
+    try putIfGiven(matchReport(loaded), to: report, "report")
+    out.pointee = try Handles.add(.adapter) { _ in loaded }
+  }
+}
+
+@_cdecl("lorasc_adapter_save") @implementation
+public func lorasc_adapter_save(
+  _ model: OpaquePointer!, _ adapter: OpaquePointer!, _ directory: UnsafePointer<CChar>!,
+  _ rank: UInt32, _ report: UnsafeMutablePointer<lorasc_save_report>!
+) -> lorasc_status {
+  call {
+    try checkIfGiven(report, "report")
+    let adapter = try LorascABI.adapter(adapter, of: model)
+    let saved = try adapter.save(
+      to: try string(directory, "directory"), rank: rank == 0 ? nil : Int(rank))
+    var out = lorasc_save_report()
+    out.rank = UInt32(clamping: saved.rank)
+    out.error = saved.error
+    try putIfGiven(out, to: report, "report")
   }
 }
 

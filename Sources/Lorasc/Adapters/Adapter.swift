@@ -52,6 +52,7 @@ public final class Adapter: @unchecked Sendable {
   var lastMerge = MergeReport()
   let hasTrainer = Atomic<Bool>(false)
 
+  var foreignConfig: JSONObject { settings.foreignConfig }
   public var head: HeadDescription { settings.head }
   public var matchedModules: [String] { targets.map { model.matrices[$0.matrix].name } }
   public var trainableParameters: Int { parameters.trainableCount }

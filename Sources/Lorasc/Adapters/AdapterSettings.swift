@@ -24,9 +24,12 @@ struct AdapterSettings: Sendable {
   let head: HeadDescription
   /// As the adapter was made; a file of it says them again.
   let options: Options
+  /// The configuration of the file it came from, whose unknown keys go along into the next one.
+  let foreignConfig: JSONObject
 
-  init(_ options: Options, model: Model) throws {
+  init(_ options: Options, model: Model, foreignConfig: JSONObject = JSONObject()) throws {
     self.options = options
+    self.foreignConfig = foreignConfig
     ranks = try AdapterRanks(options)
     usesDoRA = try options.boolean("use_dora")
     isNormExact = try options.text("dora_norm") == "exact"

@@ -66,7 +66,7 @@ struct FullTensors {
 
   /// True where a module that holds the tensor has a name with this end, as PEFT compares.
   private static func lies(_ tensor: Tensor, in item: String) -> Bool {
-    var module = tensor.name[...]
+    var module = ("bert." + tensor.name)[...]
     while let dot = module.lastIndex(of: ".") {
       module = module[..<dot]
       if module.hasSuffix(item) { return true }

@@ -28,8 +28,7 @@ struct LayerSelection: Sendable {
   }
 
   func contains(_ moduleName: String) -> Bool {
-    guard let index = index(of: moduleName) else { return false }
-    return indices.contains(index)
+    ModuleName.spellings(moduleName).contains { index(of: $0).map(indices.contains) ?? false }
   }
 
   private func index(of moduleName: String) -> Int? {

@@ -13,7 +13,9 @@ struct ModuleMatch {
       let module = model.matrices[index]
       if case .allLinear = rules.targets, !module.isLinear { return false }
       // What is trained in full gets no adapter beside.
-      if settings.modulesToSave.contains(where: { module.name.hasPart($0) }) { return false }
+      if settings.modulesToSave.contains(where: { ModuleName.lies(module.name, in: $0) }) {
+        return false
+      }
       if isList, let layers = settings.layers, !layers.contains(module.name) { return false }
       return rules.matches(module.name, isOutputLayer: module.isOutputLayer)
     }
@@ -41,9 +43,15 @@ struct ModuleMatch {
   }
 }
 
-extension String {
+/// How rules see a module's name.
+enum ModuleName {
+  /// As the bare encoder has it, and as a model with a head has it: a rule may be for either.
+  static func spellings(_ name: String) -> [String] { [name, "bert." + name] }
+
   /// True where these parts, whole between dots, stand anywhere in the name.
-  func hasPart(_ part: String) -> Bool { ("." + self + ".").contains("." + part + ".") }
+  static func lies(_ name: String, in part: String) -> Bool {
+    (".bert." + name + ".").contains("." + part + ".")
+  }
 }
 
 extension Model {

@@ -23,13 +23,15 @@ struct PatternMap<Value: Sendable>: Sendable {
 
   /// The value for a module; nil when no key matches, so that the general one holds.
   func value(for moduleName: String) -> Value? {
-    entries.first { $0.pattern.matchesPrefix(moduleName) }?.value
+    let names = ModuleName.spellings(moduleName)
+    return entries.first { names.contains(where: $0.pattern.matchesPrefix) }?.value
   }
 
   /// The keys that match none of these modules, in order. A key that another one always
   /// precedes is not among them: it does match.
   func unmatchedKeys(in names: [String]) -> [String] {
-    entries.filter { entry in !names.contains { entry.pattern.matchesPrefix($0) } }
+    let names = names.flatMap(ModuleName.spellings)
+    return entries.filter { entry in !names.contains { entry.pattern.matchesPrefix($0) } }
       .map(\.pattern.text)
   }
 }

@@ -54,24 +54,30 @@ struct TargetRules: Sendable {
   /// - Parameter isOutputLayer: only `all-linear` leaves that one out; a name or a pattern may
   ///   ask for it.
   func matches(_ moduleName: String, isOutputLayer: Bool) -> Bool {
-    if let exclude, exclude.matches(moduleName, isOutputLayer: false) { return false }
-    return targets.matches(moduleName, isOutputLayer: isOutputLayer)
+    let names = ModuleName.spellings(moduleName)
+    if let exclude, names.contains(where: { exclude.matches($0, isOutputLayer: false) }) {
+      return false
+    }
+    return names.contains { targets.matches($0, isOutputLayer: isOutputLayer) }
   }
 
   /// The first item of a list that matches, nil where the target is no list.
   func rule(for moduleName: String) -> String? {
     guard case .names(let items) = targets else { return nil }
-    return items.first { Selection.item($0, matches: moduleName) }
+    let names = ModuleName.spellings(moduleName)
+    return items.first { item in names.contains { Selection.item(item, matches: $0) } }
   }
 
   /// The items of the target that match none of these modules, in order: almost always a typing
   /// error, which PEFT would pass over as long as another item matches. Exclusions do not count
   /// here, an item whose modules are all excluded does match.
-  func unmatchedItems(in names: [String]) -> [String] { targets.unmatchedItems(in: names) }
+  func unmatchedItems(in names: [String]) -> [String] {
+    targets.unmatchedItems(in: names.flatMap(ModuleName.spellings))
+  }
 
   /// The items of the exclusion that match none of these modules.
   func unmatchedExclusions(in names: [String]) -> [String] {
-    exclude?.unmatchedItems(in: names) ?? []
+    exclude?.unmatchedItems(in: names.flatMap(ModuleName.spellings)) ?? []
   }
 }
 
@@ -82,13 +88,18 @@ extension TargetRules.Selection {
     if items.isEmpty { return nil }
     if items.count == 1, items[0].lowercased() == "all-linear" {
       self = .allLinear
-    } else if text.unicodeScalars.contains(where: Self.marksPattern) {
+    } else if Self.isPattern(text) {
       self = .pattern(try Pattern(text, option: option))
     } else if items.contains("") {
       throw Options.bad(option, text, "has an empty item")
     } else {
       self = .names(items)
     }
+  }
+
+  /// With any sign of regular expressions but the dot.
+  static func isPattern(_ text: String) -> Bool {
+    text.unicodeScalars.contains(where: marksPattern)
   }
 
   private static func marksPattern(_ scalar: Unicode.Scalar) -> Bool {

@@ -111,23 +111,12 @@ private struct Combination {
   /// Options that make an adapter with these modules and ranks, each with scale 1.
   func settings(like first: Adapter) throws -> AdapterSettings {
     var options = first.settings.options
-    let ranks = pairs.map { (model.matrices[$0.matrix].name, $0.pair.rank) }
-    let largest = ranks.map(\.1).max() ?? 1
-    var pattern = JSONObject()
-    for (name, rank) in ranks where rank != largest {
-      pattern[name.split(separator: ".").joined(separator: "\\.")] = .integer(Int64(rank))
-    }
+    try options.setExactRanks(pairs.map { (model.matrices[$0.matrix].name, $0.pair.rank) })
     let values = [
-      "method": "lora", "r": String(largest), "lora_alpha": String(largest),
-      "use_rslora": "false", "use_dora": "false", "init_lora_weights": "default", "ranks": "",
-      "lora_dropout": "0", "target_modules": ranks.map(\.0).joined(separator: ","),
-      "exclude_modules": "", "layers_to_transform": "", "layers_pattern": "",
-      "rank_pattern": try JSONValue.object(pattern).text(.compact),
-      "alpha_pattern": try JSONValue.object(pattern).text(.compact), "slow_rate": "1",
-      "slow_rule": "interpolate", "allow_no_match": ranks.isEmpty ? "true" : "false",
+      "method": "lora", "lora_dropout": "0", "slow_rate": "1", "slow_rule": "interpolate",
+      "allow_no_match": pairs.isEmpty ? "true" : "false",
     ]
     for (key, value) in values { try options.set(key, value) }
-    if ranks.isEmpty { try options.set("target_modules", first.settings.targets) }
     return try AdapterSettings(options, model: model)
   }
 

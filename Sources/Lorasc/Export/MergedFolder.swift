@@ -73,13 +73,7 @@ private final class MergedFolder {
     self.adapter = adapter
     self.type = type
     model = adapter.model
-    try Files.check(path: directory)
-    if let target = Files.status(of: directory), let source = Files.status(of: model.path),
-      target.st_ino == source.st_ino, target.st_dev == source.st_dev
-    {
-      throw LorascError(
-        .argument, "\(directory): is the folder of the open model itself", subject: directory)
-    }
+    try model.refuseOwnFolder(directory)
     folder = try AtomicFolder(path: directory)
     compute = try model.compute(threads: model.threads)
   }

@@ -58,6 +58,14 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "lorasc_adapter_tensor_info": (_status, [_handle, c_size_t, POINTER(structs.TensorInfo)]),
     "lorasc_adapter_copy_out": (_status, [_handle, c_char_p, _buffer, c_size_t, _need]),
     "lorasc_adapter_copy_in": (_status, [_handle, c_char_p, _buffer, c_size_t]),
+    "lorasc_adapter_load": (
+        _status,
+        [_handle, c_char_p, _handle, POINTER(structs.MatchReport), _handle_out],
+    ),
+    "lorasc_adapter_save": (
+        _status,
+        [_handle, _handle, c_char_p, c_uint32, POINTER(structs.SaveReport)],
+    ),
     "lorasc_adapter_module_count": (c_size_t, [_handle]),
     "lorasc_adapter_module_info": (_status, [_handle, c_size_t, POINTER(structs.ModuleInfo)]),
     "lorasc_adapter_set_scale": (_status, [_handle, c_double]),

@@ -96,6 +96,12 @@ class MatchReport(ctypes.Structure):
     ]
 
 
+class SaveReport(ctypes.Structure):
+    """lorasc_save_report."""
+
+    _fields_ = [("struct_size", c_uint32), ("rank", c_uint32), ("error", c_double)]
+
+
 class ModuleInfo(ctypes.Structure):
     """lorasc_module_info."""
 
@@ -216,6 +222,7 @@ ALL: dict[str, type[ctypes.Structure]] = {
     "lorasc_tensor_info": TensorInfo,
     "lorasc_batch": Batch,
     "lorasc_match_report": MatchReport,
+    "lorasc_save_report": SaveReport,
     "lorasc_module_info": ModuleInfo,
     "lorasc_merge_report": MergeReport,
     "lorasc_merge_tensor": MergeTensor,

@@ -27,6 +27,7 @@ from .reports import (
     MergeReport,
     MergeTensor,
     ModuleInfo,
+    SaveReport,
     TensorInfo,
     from_struct,
 )
@@ -63,16 +64,72 @@ class Adapter(Handle):
         refuse_foreign(options, ("adapter",), "adapter")
         self.model = model
         self._options = options
+        self._make(library().lorasc_adapter_create, [])
+
+    def _make(self, call: Callable[..., int], arguments: list[Any]) -> None:
         pointer = ctypes.c_void_p()
         report = structs.sized(structs.MatchReport)
-        with Options(model._options | options) as values:
+        with Options(self.model._options | self._options) as values:
             check(
-                library().lorasc_adapter_create(
-                    model._handle, values._handle, ctypes.byref(report), ctypes.byref(pointer)
+                call(
+                    self.model._handle,
+                    *arguments,
+                    values._handle,
+                    ctypes.byref(report),
+                    ctypes.byref(pointer),
                 )
             )
         self._own(pointer, library().lorasc_adapter_free)
         self.matched = from_struct(MatchReport, report)
+
+    @classmethod
+    def load(cls, model: Model, directory: str | os.PathLike[str], **options: Any) -> Adapter:
+        """Reads an adapter from a folder of PEFT's, or of save().
+
+        Args:
+            model: the frozen backbone.
+            directory: with adapter_config.json and adapter_model.safetensors.
+            options: what the configuration doesn't say: ``num_labels``, ``adapter_seed``, ...
+
+        Raises:
+            DataError: tensors that are missing, too many or of other shapes (all are named), or
+                another base model (MISMATCH).
+            FormatError: a damaged file, a pickle, a feature that isn't offered.
+            OptionError: options that contradict the configuration.
+        """
+        refuse_foreign(options, ("adapter",), "adapter")
+        adapter = cls.__new__(cls)
+        adapter.model = model
+        adapter._options = options
+        adapter._make(library().lorasc_adapter_load, [encode_text(os.fspath(directory))])
+        return adapter
+
+    def save(self, directory: str | os.PathLike[str], rank: int | None = None) -> SaveReport:
+        """Writes the merged view as a folder that PEFT opens.
+
+        One expert goes as it is; a cascade of low-rank experts as one adapter with the ranks of
+        all its terms together. A mean_linear head, which PEFT doesn't know, lies beside.
+
+        Args:
+            directory: replaced in one step; other files in it stay.
+            rank: None: exact; else truncated to it by SVD, see the report's error.
+
+        Raises:
+            FormatError: only merged weights hold the result (UNSUPPORTED): DoRA after its first
+                cascade, persistent noise.
+            FileAccessError, NonFiniteError.
+        """
+        report = structs.sized(structs.SaveReport)
+        check(
+            library().lorasc_adapter_save(
+                self.model._handle,
+                self._handle,
+                encode_text(os.fspath(directory)),
+                rank or 0,
+                ctypes.byref(report),
+            )
+        )
+        return from_struct(SaveReport, report)
 
     def tensors(self) -> dict[str, TensorInfo]:
         """Names and shapes of the trainable tensors.
@@ -223,7 +280,7 @@ class Adapter(Handle):
                 ``combination_error`` of the result is the relative error (Frobenius).
 
         Raises:
-            LorascError (UNSUPPORTED): only merged weights hold an adapter's result.
+            FormatError: only merged weights hold an adapter's result.
             DataError, ArgumentError: adapters that don't go together, bad weights.
         """
         if not adapters:
@@ -259,7 +316,7 @@ class Adapter(Handle):
         out), DoRA's ".m") and adapter_config.json, which holds the scale.
 
         Raises:
-            LorascError (UNSUPPORTED): only merged weights hold the result.
+            FormatError: only merged weights hold the result.
             FileAccessError.
         """
         check(

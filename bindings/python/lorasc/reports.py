@@ -58,6 +58,19 @@ class MatchReport:
 
 
 @dataclass(frozen=True)
+class SaveReport:
+    """What an adapter's file holds.
+
+    Attributes:
+        rank: the largest that was written.
+        error: relative error (Frobenius, over all modules) of a truncation; 0: exact.
+    """
+
+    rank: int
+    error: float
+
+
+@dataclass(frozen=True)
 class ModuleInfo:
     """A module with an adapter.
 

@@ -1,0 +1,123 @@
+extension Adapter {
+  /// Reads an adapter from a folder of PEFT's or of `save`.
+  ///
+  /// `adapter_config.json` determines the adapter; `options` give what it doesn't say (a head's
+  /// `num_labels`, `adapter_seed`, …). The tensors must be exactly those that the configuration
+  /// asks for. A loaded expert counts in full until a trainer with another `slow_rate` takes it.
+  ///
+  /// - Throws: `.notFound`, `.io`, `.format`; `.mismatch` for tensors that are missing, too many
+  ///   or of other shapes, and for another base model; `.unsupported` with the key of what isn't
+  ///   offered; `.option` where `options` contradict the configuration; `.nonFinite`
+  public static func load(model: Model, from directory: String, options: Options = Options()) throws
+    -> Adapter
+  {
+    let path = Files.join(directory, PEFTConfig.file)
+    let source = try PEFTSource(model, directory)
+    let settings = try namingFile(path) { try source.settings(options) }
+    let adapter = try Adapter(model: model, settings: settings)
+    return try BLASThreads.withSingleThread {
+      try adapter.initialize()
+      try source.fill(adapter)
+      adapter.cascade.rate = 1
+      return adapter
+    }
+  }
+}
+
+private struct PEFTSource {
+  private let model: Model
+  private let directory: String
+  private let config: PEFTConfig
+  private let file: SafetensorsFile
+  private let head: SafetensorsFile?
+
+  init(_ model: Model, _ directory: String) throws {
+    self.model = model
+    self.directory = directory
+    try Files.check(path: directory)
+    config = PEFTConfig(try JSONObject.read(path: Files.join(directory, PEFTConfig.file)))
+    let tensors = Files.join(directory, PEFTKeys.file)
+    let pickle = Files.join(directory, "adapter_model.bin")
+    if Files.status(of: tensors) == nil, Files.status(of: pickle) != nil {
+      throw LorascError(
+        .unsupported,
+        "\(pickle): is a pickle, which can run code when it is read; save it as safetensors",
+        subject: pickle)
+    }
+    file = try SafetensorsFile(path: tensors)
+    let headPath = Files.join(directory, PEFTKeys.headFile)
+    head = Files.status(of: headPath) == nil ? nil : try SafetensorsFile(path: headPath)
+    if let base = file.metadataValue(PEFTMetadata.base),
+      base != String(try model.fingerprint(), radix: 16)
+    {
+      throw LorascError(
+        .mismatch, "\(directory): was made on another model than \(model.path)", subject: "base")
+    }
+  }
+
+  func settings(_ options: Options) throws -> AdapterSettings {
+    var options = try config.options(options)
+    var described: [(key: String, value: String)] = []
+    if let text = file.metadataValue(PEFTMetadata.head) {
+      described = try PEFTMetadata.options(text)
+    } else if try config.hasClassifier() || names()[Adapter.headWeight] != nil {
+      described = [("head", "classifier")]
+      if let key = names()[Adapter.headWeight], let entry = file[key], entry.shape.count == 2 {
+        described.append(("num_labels", String(entry.shape[0])))
+      }
+    }
+    for (key, value) in described where !options.isSet(key) { try options.set(key, value) }
+    return try AdapterSettings(options, model: model, foreignConfig: config.json)
+  }
+
+  /// Keys of the file by the trainable tensors' names.
+  private func names() -> [String: String] {
+    var names: [String: String] = [:]
+    for entry in file.entries {
+      if let name = PEFTKeys.name(entry.name) { names[name] = entry.name }
+    }
+    return names
+  }
+
+  /// - Throws: `.mismatch` with all keys that don't fit, `.nonFinite`
+  func fill(_ adapter: Adapter) throws {
+    var names = names()
+    var wrong: [String] = []
+    let isHeadApart = adapter.head.kind == .meanLinear
+    let needsHead = try isHeadApart ? head != nil : config.hasClassifier()
+    var values: [(Int, FloatView)] = []
+    for (index, parameter) in adapter.parameters.list.enumerated() {
+      let isHead = adapter.headParameters.contains(index)
+      let key = names.removeValue(forKey: parameter.name)
+      let source = isHead && isHeadApart ? head : file
+      let found = isHead && isHeadApart ? "base_model.model." + parameter.name : key
+      guard let source, let found, let entry = source[found] else {
+        if !isHead || needsHead { wrong.append("missing " + parameter.name) }
+        continue
+      }
+      guard entry.shape == parameter.shape else {
+        wrong.append("\(found) has shape \(entry.shape), not \(parameter.shape)")
+        continue
+      }
+      values.append((index, try source.float32(found)))
+    }
+    wrong += names.values.sorted().map { "unexpected " + $0 }
+    guard wrong.isEmpty else {
+      let more = wrong.count > 8 ? "; and \(wrong.count - 8) more" : ""
+      throw LorascError(
+        .mismatch,
+        "\(directory): \(wrong.count) tensors don't fit its configuration: "
+          + wrong.prefix(8).joined(separator: "; ") + more, subject: PEFTKeys.file)
+    }
+    for (index, view) in values {
+      let name = adapter.parameters.list[index].name
+      try view.withBuffer { buffer in
+        guard buffer.allSatisfy(\.isFinite) else {
+          throw LorascError(
+            .nonFinite, "\(directory): \(name) holds NaN or infinity", subject: name)
+        }
+        _ = adapter.parameters.buffer(index).update(fromContentsOf: buffer)
+      }
+    }
+  }
+}
