@@ -23,8 +23,10 @@ import fortunes  # noqa: E402
 
 
 def pytest_configure() -> None:
-    """Ctrl-C as in a terminal: a shell starts its background jobs with SIGINT ignored, and
-    Python then raises no KeyboardInterrupt.
+    """Ctrl-C as in a terminal.
+
+    A shell starts its background jobs with SIGINT ignored, and Python then raises no
+    KeyboardInterrupt.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

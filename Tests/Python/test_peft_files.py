@@ -110,8 +110,10 @@ def test_folders_go_both_ways(
     assert relative_error(adapter.predict(rows, what), expected) <= 2e-6
     adapter.merge(tmp_path / "merged")
     ours = load_file(tmp_path / "merged" / "model.safetensors")
+    # PEFT takes PiSSA's factors out of the backbone by an SVD in float32, the engine in float64.
+    tolerance = 1e-5 if arguments.get("init_lora_weights") == "pissa" else 1e-6
     for name, values in ours.items():
-        assert relative_error(values, weights[name.removeprefix("bert.")]) <= 1e-6, name
+        assert relative_error(values, weights[name.removeprefix("bert.")]) <= tolerance, name
 
     report = adapter.save(tmp_path / "ours")
     again = PeftModel.from_pretrained(open_base(folders, kind), tmp_path / "ours").eval()
@@ -172,17 +174,23 @@ def test_mean_linear_heads_lie_beside(
     assert relative_error(outputs(theirs, "base", rows), hidden) <= 2e-6
 
 
-@pytest.mark.parametrize("slow_rule", ["interpolate", "ema", "ema_factors"])
-@pytest.mark.parametrize("method", ["lorasc", "lorasc+cola"])
+@pytest.mark.parametrize(
+    ("method", "slow_rule"),
+    [
+        ("lorasc", "interpolate"),
+        ("lorasc", "ema"),
+        ("lorasc", "ema_factors"),
+        ("lorasc+cola", "interpolate"),
+        ("lorasc+cola", "ema"),
+    ],
+)
 def test_cascades_are_exact_adapters(
     folders: dict[str, Path],
     models: dict[str, lorasc.Model],
     tmp_path: Path,
-    slow_rule: str,
     method: str,
+    slow_rule: str,
 ) -> None:
-    if slow_rule == "ema_factors" and method == "lorasc+cola":
-        pytest.skip("refused: averages of factors need one rank")
     adapter = cascaded(
         models["cls"], method=method, slow_rule=slow_rule, target_modules="query,word_embeddings"
     )
@@ -353,7 +361,7 @@ def test_tensors_that_do_not_fit_are_listed(
     }
     for message, content in cases.items():
         save_file(content, file)
-        with pytest.raises(lorasc.DataError, match=message) as caught:
+        with pytest.raises(lorasc.FormatError, match=message) as caught:
             lorasc.Adapter.load(models["cls"], path)
         assert caught.value.status is lorasc.Status.MISMATCH
     save_file(tensors | {name: np.full((4, 32), np.nan, np.float32)}, file)
@@ -393,12 +401,10 @@ def test_damaged_and_missing_files(
         lorasc.Adapter.load(models["cls"], path)
 
 
-def test_another_base_model_is_noticed(
-    models: dict[str, lorasc.Model], tmp_path: Path
-) -> None:
+def test_another_base_model_is_noticed(models: dict[str, lorasc.Model], tmp_path: Path) -> None:
     lorasc.Adapter(models["cls"], num_labels=3, method="lora").save(tmp_path / "a")
     other = lorasc.Model(make_tiny(tmp_path / "other", num_labels=3, seed=9))
-    with pytest.raises(lorasc.DataError, match="another model") as caught:
+    with pytest.raises(lorasc.FormatError, match="another model") as caught:
         lorasc.Adapter.load(other, tmp_path / "a")
     assert caught.value.subject == "base"
     copied = lorasc.Model(shutil.copytree(models["cls"].path, tmp_path / "copy"))
@@ -409,14 +415,12 @@ def test_options_that_contradict_the_file(
     folders: dict[str, Path], models: dict[str, lorasc.Model], tmp_path: Path
 ) -> None:
     path = saved_by_peft(folders, tmp_path)
-    with pytest.raises(lorasc.OptionError, match="r: adapter_config.json says '4'"):
+    with pytest.raises(lorasc.OptionError, match=r"r: adapter_config\.json says '4'"):
         lorasc.Adapter.load(models["cls"], path, r=8)
     lorasc.Adapter.load(models["cls"], path, r=4, adapter_seed=3)
 
 
-def test_a_folder_is_replaced_in_one_step(
-    models: dict[str, lorasc.Model], tmp_path: Path
-) -> None:
+def test_a_folder_is_replaced_in_one_step(models: dict[str, lorasc.Model], tmp_path: Path) -> None:
     model = models["base"]
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "README.md").write_text("mine")

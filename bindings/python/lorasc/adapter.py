@@ -92,9 +92,8 @@ class Adapter(Handle):
             options: what the configuration doesn't say: ``num_labels``, ``adapter_seed``, ...
 
         Raises:
-            DataError: tensors that are missing, too many or of other shapes (all are named), or
-                another base model (MISMATCH).
-            FormatError: a damaged file, a pickle, a feature that isn't offered.
+            FormatError: tensors that are missing, too many or of other shapes (they are named);
+                another base model; a damaged file, a pickle, a feature that isn't offered.
             OptionError: options that contradict the configuration.
         """
         refuse_foreign(options, ("adapter",), "adapter")
