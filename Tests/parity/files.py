@@ -1,0 +1,132 @@
+"""Adapter files: the engine's read by PEFT, and PEFT's read by the engine."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from configuration import Configuration
+from engine import Engine, merged_by_engine
+from peer import Peer, merged_by_peft
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from safetensors.numpy import load_file
+from transformers import PreTrainedModel
+from yardstick import Finding, Values, compare_exactly
+
+import lorasc
+
+OPTIONS = (
+    "r",
+    "lora_alpha",
+    "rank_pattern",
+    "alpha_pattern",
+    "use_rslora",
+    "use_dora",
+    "bias",
+    "target_modules",
+    "exclude_modules",
+    "modules_to_save",
+    "layers_to_transform",
+    "layers_pattern",
+)
+FACTORIZED = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora")
+"""Options that a file may say otherwise where it holds another product than s B A."""
+
+
+def read_by_peft(
+    engine: Engine, base: PreTrainedModel, peer: Peer, truth: Values, folder: Path
+) -> Finding:
+    """What the engine saves: names of tensors, options, merged weights."""
+    configuration = engine.configuration
+    engine.adapter.save(folder)
+    is_factor_file = not configuration.is_pissa and configuration.slow_rate == 1
+    saved = PeftConfig.from_pretrained(folder)
+    check_options(saved, configuration.peft_config(), is_factor_file)
+    expected = get_peft_model_state_dict(peer.model).keys()
+    found = load_file(folder / "adapter_model.safetensors").keys()
+    if found != set(expected):
+        raise AssertionError(f"keys of only one of both: {sorted(found ^ set(expected))}")
+    with warnings.catch_warnings():
+        # Missing or unexpected keys
+        warnings.simplefilter("error")
+        model = PeftModel.from_pretrained(copy.deepcopy(base), folder)
+    model = model.to(torch.float64)
+    return compare_exactly(merged_by_peft(model), None, truth)
+
+
+def read_by_engine(engine: Engine, peer: Peer, truth: Values, folder: Path) -> Finding:
+    """What PEFT saves: merged weights, and the options when saved again."""
+    configuration = engine.configuration
+    peer.model.save_pretrained(folder / "peft")
+    options: dict[str, Any] = {"head": configuration.head, "num_labels": configuration.labels}
+    adapter = lorasc.Adapter.load(engine.model, folder / "peft", **options)
+    try:
+        merged = merged_by_engine(adapter, folder / "merged", configuration.head)
+        adapter.save(folder / "again")
+        check_options(
+            PeftConfig.from_pretrained(folder / "again"),
+            PeftConfig.from_pretrained(folder / "peft"),
+            is_factor_file=True,
+        )
+    finally:
+        adapter.close()
+    return compare_exactly(merged, None, truth)
+
+
+def check_options(found: PeftConfig, wanted: PeftConfig, is_factor_file: bool) -> None:
+    """That two descriptions of an adapter say the same."""
+    for key in OPTIONS:
+        if key in FACTORIZED and not is_factor_file:
+            continue
+        ours, theirs = comparable(getattr(found, key)), comparable(getattr(wanted, key))
+        if key == "modules_to_save":
+            # PEFT adds the heads of a task by itself
+            ours, theirs = without_heads(ours), without_heads(theirs)
+        if ours != theirs:
+            raise AssertionError(f"adapter_config.json: {key} is {ours}, not {theirs}")
+
+
+def comparable(value: Any) -> Any:
+    """Lists and sets without their order; nothing in one form."""
+    if isinstance(value, (list, set, tuple)):
+        return sorted(value, key=str) or None
+    return value or None
+
+
+def without_heads(names: list[str] | None) -> list[str] | None:
+    """Names of modules but those of task heads."""
+    return [name for name in names or [] if name not in ("classifier", "score")] or None
+
+
+def compare_files(
+    engine: Engine,
+    base: PreTrainedModel,
+    peer: Peer,
+    merged: Values,
+    unslowed: Values,
+    folder: Path,
+) -> Finding:
+    """The worse of both directions.
+
+    Args:
+        engine: after its steps.
+        base: the backbone.
+        peer: PEFT's float32 model with the engine's values.
+        merged: the true merged weights, with the slow rate.
+        unslowed: those with the whole expert.
+        folder: for the files.
+    """
+    findings = []
+    if not is_dense(engine.configuration):
+        findings.append(read_by_peft(engine, base, peer, merged, folder / "ours"))
+    if not engine.configuration.is_pissa:
+        findings.append(read_by_engine(engine, peer, unslowed, folder / "theirs"))
+    return max(findings, key=lambda finding: (not finding.holds, finding.ours))
+
+
+def is_dense(configuration: Configuration) -> bool:
+    """A share of DoRA's expert is no low-rank product: only merged weights hold it."""
+    return bool(configuration.meaning.get("use_dora")) and configuration.slow_rate != 1
