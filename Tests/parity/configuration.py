@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from dataclasses import dataclass
@@ -55,9 +56,9 @@ TRAINED_IN_FULL: list[list[str]] = [
     ["LayerNorm"],
     ["attention.output.LayerNorm"],
     ["word_embeddings"],
-    ["embeddings"],
     ["key"],
     ["intermediate"],
+    ["attention.output"],
     ["layer.0.output", "embeddings.LayerNorm"],
 ]
 
@@ -128,7 +129,7 @@ class Configuration:
     def peft_config(self) -> LoraConfig:
         """PEFT's own description, made anew, since PEFT changes what it is given."""
         fields = {
-            key: value
+            key: copy.deepcopy(value)
             for key, value in self.meaning.items()
             if key in LoraConfig.__dataclass_fields__ and key != "init_lora_weights"
         }

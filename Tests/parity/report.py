@@ -38,6 +38,8 @@ EXCEPTIONS = {
     "and its merged view as W + slow_rate (W' - W).",
     "share of DoRA": "A share of DoRA's change is of full rank, so that no adapter file holds it: "
     "with slow_rate < 1 only merged weights are compared.",
+    "containers": "An item of modules_to_save that ends the names of a module and of its parts "
+    "(embeddings) makes PEFT wrap both, and the parts' copies are dead: not drawn.",
     "mean_linear": "This head is in no file of PEFT's: the backbone alone is compared there.",
     "original copies": "With bias=all PEFT also marks the copies that modules_to_save put aside; "
     "they take no part and get no gradient, and the engine has none.",
