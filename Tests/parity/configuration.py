@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ TRAINED_IN_FULL: list[list[str]] = [
     ["LayerNorm"],
     ["attention.output.LayerNorm"],
     ["word_embeddings"],
-    ["embeddings"],
+    ["word_embeddings", "position_embeddings"],
     ["key"],
     ["intermediate"],
     ["layer.0.output", "embeddings.LayerNorm"],
@@ -128,7 +129,7 @@ class Configuration:
     def peft_config(self) -> LoraConfig:
         """PEFT's own description, made anew, since PEFT changes what it is given."""
         fields = {
-            key: value
+            key: copy.deepcopy(value)
             for key, value in self.meaning.items()
             if key in LoraConfig.__dataclass_fields__ and key != "init_lora_weights"
         }
@@ -247,7 +248,9 @@ class Drawer:
             }
         if self.chance(0.35):
             drawn["alpha_pattern"] = {key: self.pick(1, 2, 6, 24) for key in self._keys(modules)}
-        return drawn
+        # The first key that matches wins, and PEFT sorts them when it saves: only in that order
+        # do PEFT's own files say what PEFT computed
+        return {name: dict(sorted(pattern.items())) for name, pattern in drawn.items()}
 
     def _keys(self, modules: list[str]) -> list[str]:
         keys = []
