@@ -73,7 +73,10 @@ public final class Adapter: @unchecked Sendable {
   }
 
   /// The parameters without their values.
-  init(model: Model, settings: AdapterSettings) throws {
+  /// - Parameter check: sees them before any memory is taken for them
+  init(
+    model: Model, settings: AdapterSettings, check: ([Parameter]) throws -> Void = { _ in }
+  ) throws {
     self.model = model
     self.settings = settings
     var builder = ParameterSet.Builder()
@@ -81,6 +84,7 @@ public final class Adapter: @unchecked Sendable {
       try Self.target($0, model, settings, &builder)
     }
     fullParameters = try Self.fullParameters(model, settings, targets, &builder)
+    try check(builder.list)
     parameters = try ParameterSet(builder)
     cascade.rate = try SlowRates(settings.options).rate(cascade: 1, of: nil)
     cascade.rule = try SlowRule(settings.options)
