@@ -35,6 +35,9 @@ void adapter_files(void) {
     }
     CHECK_OK(lorasc_adapter_save(f.model, f.adapter, folder, 1, &report));
     CHECK(report.rank == 1 && report.error > 0 && report.error < 1);
+    /* More than there is to truncate. */
+    CHECK_OK(lorasc_adapter_save(f.model, f.adapter, folder, UINT32_MAX, &report));
+    CHECK(report.rank <= 32 && report.error < 1e-5);
     CHECK_STATUS(lorasc_adapter_save(f.model, f.adapter, tiny_model_path(), 0, NULL),
                  LORASC_E_ARGUMENT);
     CHECK_STATUS(lorasc_adapter_load(f.model, in_folder("nowhere"), NULL, NULL, &again),
