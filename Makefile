@@ -24,7 +24,7 @@ swift_test_flags := -c release --scratch-path .build-test -Xswiftc -enable-testi
   -Xswiftc -warnings-as-errors -Xcc -Werror
 ruff := .venv/bin/ruff
 ruff_config := --config bindings/python/pyproject.toml
-python_folders := bindings/python examples/python Tests/Python
+python_folders := bindings/python examples/python Tests/Python Tests/parity
 swift_folders := Sources Tests Package.swift $(wildcard examples/swift)
 valgrind := valgrind -q --leak-check=full --show-leak-kinds=definite \
   --errors-for-leak-kinds=definite --error-exitcode=1
@@ -58,6 +58,10 @@ bench: python ## Time training steps on MiniLM from C
 	@mkdir -p build/bench
 	@$(CC) $(strict_c) -O2 Benchmarks/step.c $(link_lorasc) -o build/bench/step
 	@build/bench/step "$$($(model_folder))"
+
+parity: python ## Random configurations of all methods against live PEFT (SEED=0, COUNT=100)
+	@scripts/python-env test Tests/Python/requirements.txt
+	@$(python) -W ignore Tests/parity/parity.py
 
 check: system ## Format, warnings as errors, header in C99 and C++17, lint, versions
 	@scripts/python-env check scripts/requirements-check.txt
@@ -139,5 +143,5 @@ model_folder = $(python) -c 'import importlib.util as u, pathlib; \
 options_table = $(CC) $(strict_c) scripts/options-table.c $(link_lorasc) \
   -o $(stage)/options-table && $(stage)/options-table
 
-.PHONY: help demo test lib install python bench check docs clean system \
+.PHONY: help demo test lib install python bench parity check docs clean system \
   test-swift test-c test-examples test-docs test-python

@@ -224,7 +224,7 @@ static lorasc_status call(void) {
       problem("an output touched on failure");            \
     }                                                     \
     return status;
-  switch (pick(48)) {
+  switch (pick(56)) {
     case 0: doing = "options_create"; return create_options();
     case 1:
       doing = "options_set";
@@ -358,6 +358,57 @@ static lorasc_status call(void) {
       FILLED(lorasc_option_info);
       doing = "option_describe";
       return lorasc_option_describe(pick(100), &filled.info);
+    }
+    case 47: {
+      FILLED(lorasc_module_info);
+      doing = "module_info";
+      return lorasc_adapter_module_info(handle(ADAPTER), pick(16), &filled.info);
+    }
+    case 48: {
+      FILLED(lorasc_merge_tensor);
+      doing = "merge_tensor_info";
+      return lorasc_adapter_merge_tensor_info(handle(ADAPTER), pick(16), &filled.info);
+    }
+    DO(49, lorasc_adapter_set_scale(handle(ADAPTER), one_in(2) ? 1 : rate()))
+    case 50: {
+      static const char *const types[] = {"f32", "f16", "bf16", "auto", "f64", NULL};
+      doing = "adapter_merge_as";
+      if (!one_in(8)) return LORASC_OK;
+      return lorasc_adapter_merge_as(handle(MODEL), handle(ADAPTER), path, PICK(types), NULL);
+    }
+    case 51: {
+      FILLED(lorasc_save_report);
+      doing = "adapter_save";
+      if (!one_in(8)) return LORASC_OK;
+      return lorasc_adapter_save(handle(MODEL), handle(ADAPTER), path, (uint32_t)pick(4),
+                                 &filled.info);
+    }
+    case 52:
+      doing = "adapter_load";
+      place = slot(ADAPTER);
+      status = lorasc_adapter_load(handle(MODEL), path, one_in(2) ? NULL : handle(OPTIONS), NULL,
+                                   (lorasc_adapter **)&made);
+      if (status == LORASC_OK) {
+        lorasc_adapter_free(*place);
+        *place = made;
+      }
+      return status;
+    case 53:
+      doing = "adapter_export";
+      if (!one_in(8)) return LORASC_OK;
+      return lorasc_adapter_export(handle(MODEL), handle(ADAPTER), path, one_in(8) ? "x" : "mlx");
+    case 54: {
+      lorasc_adapter *const both[] = {handle(ADAPTER), handle(ADAPTER)};
+      const double weights[] = {1, rate()};
+      doing = "adapter_combine";
+      place = slot(ADAPTER);
+      status = lorasc_adapter_combine(handle(MODEL), both, weights, pick(3), (uint32_t)pick(3),
+                                      one_in(2) ? NULL : &read_rate, (lorasc_adapter **)&made);
+      if (status == LORASC_OK) {
+        lorasc_adapter_free(*place);
+        *place = made;
+      }
+      return status;
     }
     DO(46, lorasc_unbind((lorasc_signal_fn)(uintptr_t)next_random(&state)))
     default: doing = "status_name"; lorasc_status_name((int32_t)next_random(&state));

@@ -54,6 +54,30 @@ static lorasc_status adapter_tensor_info(void *handle) {
 CALL(copy_out, lorasc_adapter, lorasc_adapter_copy_out(handle, "x", NULL, 0, &need))
 CALL(copy_in, lorasc_adapter, lorasc_adapter_copy_in(handle, "x", values, 4))
 CALL(merge, lorasc_adapter, lorasc_adapter_merge(f.model, handle, in_folder("unmade"), NULL))
+CALL(merge_as, lorasc_adapter,
+     lorasc_adapter_merge_as(f.model, handle, in_folder("unmade"), "bf16", NULL))
+CALL(adapter_save, lorasc_adapter,
+     lorasc_adapter_save(f.model, handle, in_folder("unmade"), 0, NULL))
+CALL(export, lorasc_adapter, lorasc_adapter_export(f.model, handle, in_folder("unmade"), "mlx"))
+CALL(set_scale, lorasc_adapter, lorasc_adapter_set_scale(handle, 1))
+CALL(get_scale, lorasc_adapter, lorasc_adapter_get_scale(handle, &rate))
+static lorasc_status module_info(void *handle) {
+  lorasc_module_info info = {.struct_size = sizeof info};
+  return lorasc_adapter_module_info(handle, 0, &info);
+}
+static lorasc_status merge_tensor_info(void *handle) {
+  lorasc_merge_tensor info = {.struct_size = sizeof info};
+  return lorasc_adapter_merge_tensor_info(handle, 0, &info);
+}
+static lorasc_status combine(void *handle) {
+  lorasc_adapter *const adapters[] = {f.adapter, handle};
+  const double weights[] = {1, 1};
+  return lorasc_adapter_combine(f.model, adapters, weights, 2, 0, NULL, (lorasc_adapter **)&out);
+}
+CALL(load_model, lorasc_model,
+     lorasc_adapter_load(handle, in_folder("unmade"), NULL, NULL, (lorasc_adapter **)&out))
+CALL(save_model, lorasc_model,
+     lorasc_adapter_save(handle, f.adapter, in_folder("unmade"), 0, NULL))
 CALL(trainer_adapter, lorasc_adapter,
      lorasc_trainer_create(f.model, handle, f.options, (lorasc_trainer **)&out))
 CALL(accumulate, lorasc_trainer, lorasc_trainer_accumulate(handle, &f.rows.batch, NULL))
@@ -98,6 +122,11 @@ static const struct {
     ROW(MODEL, predict_model),   ROW(ADAPTER, adapter_tensor_info),
     ROW(ADAPTER, copy_out),      ROW(ADAPTER, copy_in),
     ROW(ADAPTER, merge),         ROW(ADAPTER, trainer_adapter),
+    ROW(ADAPTER, merge_as),      ROW(ADAPTER, adapter_save),
+    ROW(ADAPTER, export),        ROW(ADAPTER, set_scale),
+    ROW(ADAPTER, get_scale),     ROW(ADAPTER, module_info),
+    ROW(ADAPTER, merge_tensor_info), ROW(ADAPTER, combine),
+    ROW(MODEL, load_model),      ROW(MODEL, save_model),
     ROW(TRAINER, accumulate),    ROW(TRAINER, apply),
     ROW(TRAINER, discard),       ROW(TRAINER, gradient),
     ROW(TRAINER, cascade),       ROW(TRAINER, get_rate),
@@ -206,6 +235,18 @@ void pointers_null(void) {
     CHECK_STATUS(lorasc_adapter_copy_in(f.adapter, "classifier.weight", NULL, 4),
                  LORASC_E_ARGUMENT);
     CHECK_STATUS(lorasc_adapter_merge(f.model, f.adapter, NULL, NULL), LORASC_E_ARGUMENT);
+    CHECK_STATUS(lorasc_adapter_merge_as(f.model, f.adapter, NULL, "f32", NULL),
+                 LORASC_E_ARGUMENT);
+    CHECK_STATUS(lorasc_adapter_merge_as(f.model, f.adapter, "x", NULL, NULL), LORASC_E_ARGUMENT);
+    CHECK_STATUS(lorasc_adapter_save(f.model, f.adapter, NULL, 0, NULL), LORASC_E_ARGUMENT);
+    CHECK_STATUS(lorasc_adapter_load(f.model, NULL, NULL, NULL, &f.adapter), LORASC_E_ARGUMENT);
+    CHECK_STATUS(lorasc_adapter_load(f.model, "x", NULL, NULL, NULL), LORASC_E_ARGUMENT);
+    CHECK_STATUS(lorasc_adapter_export(f.model, f.adapter, NULL, "mlx"), LORASC_E_ARGUMENT);
+    CHECK_STATUS(lorasc_adapter_export(f.model, f.adapter, "x", NULL), LORASC_E_ARGUMENT);
+    CHECK_STATUS(lorasc_adapter_get_scale(f.adapter, NULL), LORASC_E_ARGUMENT);
+    CHECK_STATUS(lorasc_adapter_module_info(f.adapter, 0, NULL), LORASC_E_ARGUMENT);
+    CHECK_STATUS(lorasc_adapter_combine(f.model, NULL, NULL, 0, 0, NULL, &f.adapter),
+                 LORASC_E_ARGUMENT);
     CHECK_STATUS(lorasc_predict(f.model, NULL, no_batch, 0, NULL, 0, &need), LORASC_E_ARGUMENT);
     CHECK_STATUS(lorasc_trainer_create(f.model, f.adapter, f.options, NULL), LORASC_E_ARGUMENT);
     CHECK_STATUS(lorasc_trainer_accumulate(f.trainer, no_batch, NULL), LORASC_E_ARGUMENT);

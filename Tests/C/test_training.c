@@ -78,7 +78,14 @@ void adapter_rules(void) {
       {"target_modules=all-linear", LORASC_OK},
       {"target_modules=encoder\\.layer\\.1\\..*dense", LORASC_OK},
       {"target_modules=(unclosed", LORASC_E_OPTION},
-      {"r=33", LORASC_E_OPTION}, /* over the matrix's dimension */
+      {"r=33", LORASC_OK}, /* over the matrix's dimension, as in PEFT */
+      {"r=33 init_lora_weights=pissa", LORASC_E_OPTION}, /* more than singular values */
+      {"rank_pattern=[]", LORASC_E_OPTION},
+      {"rank_pattern={\"query\":0}", LORASC_E_OPTION},
+      {"rank_pattern={\"stranger\":1}", LORASC_E_NO_MATCH},
+      {"modules_to_save=stranger", LORASC_E_NO_MATCH},
+      {"target_modules=word_embeddings use_dora=1", LORASC_E_UNSUPPORTED},
+      {"layers_to_transform=-1", LORASC_E_OPTION},
       {"lora_alpha=0", LORASC_E_OPTION},
       {"id2label=a,b", LORASC_E_OPTION}, /* for three labels */
       {"modules_to_save=nonsense", LORASC_E_NO_MATCH},

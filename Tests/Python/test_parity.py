@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -338,3 +341,15 @@ def test_target_rules_match_what_peft_matches(tiny: lorasc.Model, targets: Any) 
     ours = {name.removesuffix(".lora_A.weight") for name in adapter.tensors() if "lora_A" in name}
     assert ours == theirs
     assert adapter.matched.matched == len(theirs)
+
+
+def test_random_configurations_of_all_methods(repository: Path, tmp_path: Path) -> None:
+    """What `make parity` does at length, two draws a method."""
+    report = tmp_path / "report.json"
+    command = [sys.executable, repository / "Tests" / "parity" / "parity.py", "--report", report]
+    result = subprocess.run(
+        [*command, "--count", "30", "--seed", "1"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+    found = json.loads(report.read_text())
+    assert (found["count"], found["failed"]) == (30, 0)

@@ -430,3 +430,29 @@ def test_a_folder_is_replaced_in_one_step(models: dict[str, lorasc.Model], tmp_p
     assert lorasc.Adapter.load(model, tmp_path / "a").modules[0].rank == 3
     with pytest.raises(lorasc.ArgumentError, match="open model"):
         lorasc.Adapter(model, method="lora").save(model.path)
+
+
+def test_damaged_folders_never_crash(
+    folders: dict[str, Path], models: dict[str, lorasc.Model], tmp_path: Path
+) -> None:
+    """Random bytes and cuts in both files: each load works or is refused by the library."""
+    path = saved_by_peft(folders, tmp_path, rank_pattern={"query": 2}, use_dora=True)
+    files = [path / "adapter_config.json", path / "adapter_model.safetensors"]
+    contents = [file.read_bytes() for file in files]
+    random = np.random.default_rng(11)
+    refused = 0
+    for attempt in range(400):
+        file, content = files[attempt % 2], bytearray(contents[attempt % 2])
+        # The header of the tensors' file, where bytes mean something.
+        end = len(content) if attempt % 2 == 0 else 1500
+        for place in random.integers(0, end, random.integers(1, 4)):
+            content[place] = random.choice([0, 34, 44, 48, 57, 91, 125, 255, random.integers(256)])
+        file.write_bytes(
+            content[: random.integers(1, len(content))] if attempt % 7 == 0 else content
+        )
+        try:
+            lorasc.Adapter.load(models["cls"], path).close()
+        except lorasc.LorascError:
+            refused += 1
+        file.write_bytes(contents[attempt % 2])
+    assert 100 < refused < 400

@@ -56,6 +56,7 @@ TRAINED_IN_FULL: list[list[str]] = [
     ["LayerNorm"],
     ["attention.output.LayerNorm"],
     ["word_embeddings"],
+    ["word_embeddings", "position_embeddings"],
     ["key"],
     ["intermediate"],
     ["attention.output"],
@@ -248,7 +249,9 @@ class Drawer:
             }
         if self.chance(0.35):
             drawn["alpha_pattern"] = {key: self.pick(1, 2, 6, 24) for key in self._keys(modules)}
-        return drawn
+        # The first key that matches wins, and PEFT sorts them when it saves: only in that order
+        # do PEFT's own files say what PEFT computed
+        return {name: dict(sorted(pattern.items())) for name, pattern in drawn.items()}
 
     def _keys(self, modules: list[str]) -> list[str]:
         keys = []

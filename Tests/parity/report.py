@@ -38,9 +38,12 @@ EXCEPTIONS = {
     "and its merged view as W + slow_rate (W' - W).",
     "share of DoRA": "A share of DoRA's change is of full rank, so that no adapter file holds it: "
     "with slow_rate < 1 only merged weights are compared.",
-    "containers": "An item of modules_to_save that ends the names of a module and of its parts "
-    "(embeddings) makes PEFT wrap both, and the parts' copies are dead: not drawn.",
     "mean_linear": "This head is in no file of PEFT's: the backbone alone is compared there.",
+    "order of patterns": "The first pattern that matches wins, and PEFT sorts patterns when it "
+    "saves, so that overlapping ones in another order change their meaning in its own files: they "
+    "are drawn in sorted order.",
+    "nested modules_to_save": "A name that fits a container and its children too, as 'embeddings' "
+    "does, makes PEFT train copies of the children that its forward never uses: not drawn.",
     "original copies": "With bias=all PEFT also marks the copies that modules_to_save put aside; "
     "they take no part and get no gradient, and the engine has none.",
 }

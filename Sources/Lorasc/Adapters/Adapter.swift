@@ -54,9 +54,11 @@ public final class Adapter: @unchecked Sendable {
 
   var foreignConfig: JSONObject { settings.foreignConfig }
   public var head: HeadDescription { settings.head }
-  public var matchedModules: [String] { targets.map { model.matrices[$0.matrix].name } }
-  public var trainableParameters: Int { parameters.trainableCount }
-  public var parameterNames: [String] { parameters.list.map(\.name) }
+  // Fixed at the start, so that they may be read while a trainer changes ranks.
+  public let matchedModules: [String]
+  public let parameterNames: [String]
+  /// Of the first cascade.
+  public let trainableParameters: Int
 
   /// Indices of the head's weight and bias.
   var headParameters: [Int] { fullParameters.filter(\.place.isHead).map(\.parameter) }
@@ -73,7 +75,10 @@ public final class Adapter: @unchecked Sendable {
   }
 
   /// The parameters without their values.
-  init(model: Model, settings: AdapterSettings) throws {
+  /// - Parameter check: sees them before any memory is taken for them
+  init(
+    model: Model, settings: AdapterSettings, check: ([Parameter]) throws -> Void = { _ in }
+  ) throws {
     self.model = model
     self.settings = settings
     var builder = ParameterSet.Builder()
@@ -81,7 +86,11 @@ public final class Adapter: @unchecked Sendable {
       try Self.target($0, model, settings, &builder)
     }
     fullParameters = try Self.fullParameters(model, settings, targets, &builder)
+    try check(builder.list)
     parameters = try ParameterSet(builder)
+    matchedModules = targets.map { model.matrices[$0.matrix].name }
+    parameterNames = builder.list.map(\.name)
+    trainableParameters = builder.list.reduce(0) { $0 + $1.count }
     cascade.rate = try SlowRates(settings.options).rate(cascade: 1, of: nil)
     cascade.rule = try SlowRule(settings.options)
   }

@@ -42,7 +42,6 @@ final class ParameterSet {
 
   /// Elements of the buffers, gaps included.
   var bufferCount: Int { values.count }
-  var trainableCount: Int { list.reduce(0) { $0 + $1.count } }
 
   struct Builder {
     private(set) var list: [Parameter] = []

@@ -143,7 +143,7 @@ struct Truncation {
   /// ‖Σ − Σ_r‖ / ‖Σ‖ over all sums so far, in the Frobenius norm.
   var error: Double { all > 0 ? (dropped / all).squareRoot() : 0 }
 
-  /// - Parameter rank: nil: the exact pair of all terms
+  /// - Parameter rank: at most that many; nil: the exact pair of all terms
   mutating func pair(of sum: LowRankSum, rank: Int?) throws -> LowRankPair {
     guard let rank else { return try sum.stacked() }
     let svd = try sum.svd()
@@ -152,6 +152,7 @@ struct Truncation {
       all += square
       if index >= rank { dropped += square }
     }
-    return try svd.pair(rank: rank, what: sum.what)
+    // A sum of lower rank is its own truncation; rank 0 would be no adapter.
+    return try svd.pair(rank: max(1, min(rank, svd.count)), what: sum.what)
   }
 }

@@ -10,29 +10,7 @@ final class Bindings {
   /// What one target's forward keeps for its backward, for the largest rank.
   private struct TargetBuffers {
     let projected: UnsafeMutablePointer<Float>
-    let dora: DoRABuffers?
-  }
-  private struct DoRABuffers {
-    let squares: AlignedBuffer<Double>
-    let norms: UnsafeMutablePointer<Float>
-    let factors: UnsafeMutablePointer<Float>
-    let directed: UnsafeMutablePointer<Float>
-    let weightByA: UnsafeMutablePointer<Float>
-    let gram: UnsafeMutablePointer<Float>
-    let small: UnsafeMutablePointer<Float>
-    let change: UnsafeMutablePointer<Float>
-
-    init(_ module: MatrixModule, rank: Int, tokens: Int, _ arena: Arena) throws {
-      let out = module.outFeatures
-      squares = try AlignedBuffer(count: out, what: "plan.dora.squares")
-      norms = try arena.floats(out, "plan.dora.norms")
-      factors = try arena.floats(out, "plan.dora.factors")
-      directed = try arena.matrix(tokens, out, "plan.dora.directed")
-      weightByA = try arena.matrix(out, rank, "plan.dora.weight_by_a")
-      gram = try arena.matrix(out, rank, "plan.dora.gram")
-      small = try arena.matrix(rank, rank, "plan.dora.small")
-      change = try arena.floats(out, "plan.dora.change")
-    }
+    let dora: DoRA.Buffers?
   }
 
   /// - Parameters:
@@ -61,7 +39,7 @@ final class Bindings {
         TargetBuffers(
           projected: try arena.matrix(tokens, rank, "plan.projected"),
           dora: settings.usesDoRA
-            ? try DoRABuffers(module, rank: rank, tokens: tokens, arena) : nil))
+            ? try DoRA.Buffers(module, rank: rank, tokens: tokens, arena) : nil))
     }
     bindExperts()
     for full in adapter.fullParameters { bind(full) }
@@ -81,9 +59,7 @@ final class Bindings {
         dora = DoRA(
           magnitude: parameters.pointer(magnitude),
           gradientMagnitude: gradient.pointer + parameters.list[magnitude].offset,
-          squares: own.squares.pointer, isExact: adapter.settings.isNormExact, norms: own.norms,
-          factors: own.factors, directed: own.directed, weightByA: own.weightByA, gram: own.gram,
-          small: own.small, change: own.change)
+          isExact: adapter.settings.isNormExact, buffers: own)
       }
       plan.layers[target.matrix].expert = Expert(
         rank: target.rank, scale: target.scale, a: parameters.pointer(target.a),

@@ -63,7 +63,7 @@ final class WorkingWeights {
 
   /// DoRA's ‖V‖² by rows.
   private func measureRows(of layer: any MatrixLayer, _ module: MatrixModule) {
-    guard let squares = layer.expert?.dora?.squares else { return }
+    guard let squares = layer.expert?.dora?.buffers.squares.pointer else { return }
     let kernel = plan.compute.kernels.sum_squared_deviations
     let columns = module.columns
     let weight = layer.weight

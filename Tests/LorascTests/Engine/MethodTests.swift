@@ -80,6 +80,65 @@ import Testing
     }
   }
 
+  private func noise(_ job: Job) -> [Float] {
+    let matrix = job.adapter.targets[0].matrix
+    let clean = job.adapter.clean(matrix)
+    let shown = job.trainer.plan.layers[matrix].weight
+    return (0..<job.adapter.model.matrices[matrix].count).map { shown[$0] - clean[$0] }
+  }
+
+  @Test func rowScaledNoiseFollowsTheRows() throws {
+    let tiny = try TinyModel()
+    let job = try Job(
+      tiny.model,
+      [
+        "noise_form": "row_scaled", "noise": "0.3", "schedule": "constant",
+        "target_modules": "word_embeddings",
+      ])
+    let data = try TinyModel.rows(8)
+    try withExtendedLifetime(data) { _ = try job.trainer.accumulate(data.batch) }
+    let module = job.adapter.model.matrices[job.adapter.targets[0].matrix]
+    let noise = noise(job)
+    var ratios: [Double] = []
+    for row in 0..<module.rows {
+      func squares(_ value: (Int) -> Float) -> Double {
+        (0..<module.columns).reduce(0.0) {
+          let element = Double(value(row * module.columns + $1))
+          return $0 + element * element
+        }
+      }
+      ratios.append(squares { noise[$0] } / squares { module.weight.pointer[$0] } / 0.09)
+    }
+    // Each is a mean of 16 squares of N(0, 1): their mean has a deviation of √(2 / (16 · 60)).
+    #expect(abs(ratios.reduce(0, +) / Double(ratios.count) - 1) < 0.2)
+    #expect(ratios.allSatisfy { $0 > 0.1 && $0 < 4 })
+  }
+
+  @Test func noisePerStepIsAnotherOneEachStep() throws {
+    let tiny = try TinyModel()
+    func noises() throws -> [[Float]] {
+      let job = try Job(
+        tiny.model,
+        [
+          "noise_lifetime": "per_step", "schedule": "constant", "target_modules": "query",
+          "cascade_unit": "none",
+        ])
+      let data = try TinyModel.rows(8)
+      return try (0..<3).map { _ in
+        try withExtendedLifetime(data) { _ = try job.trainer.accumulate(data.batch) }
+        let first = noise(job)
+        // Of one step: the same for all of its batches.
+        try withExtendedLifetime(data) { _ = try job.trainer.accumulate(data.batch) }
+        #expect(noise(job) == first)
+        try job.trainer.apply()
+        return first
+      }
+    }
+    let found = try noises()
+    #expect(found[0] != found[1] && found[1] != found[2])
+    #expect(try noises() == found)
+  }
+
   // MARK: DoRA
 
   /// W_T − W_0 as the sum of the experts' changes with the weights of the closed form.
@@ -218,14 +277,14 @@ import Testing
         tiny.model,
         [
           "method": method, "optimizer": "sgd", "momentum": "0", "schedule": "constant",
-          "bias": "all", "learning_rate": "0.001",
+          "bias": "all", "learning_rate": "0.02",
         ])
       let before = try values(job, end).flatMap { $0 }
       try steps(job, 1)
       return zip(try values(job, end).flatMap { $0 }, before).map { $0 - $1 }
     }
     for (end, ratio) in [
-      ("lora_B.weight", Float(16)), ("query.bias", 16), ("classifier.weight", 1),
+      ("lora_B.weight", Float(16)), ("output.dense.bias", 16), ("classifier.weight", 1),
     ] {
       let alone = try change("lora", end).map { $0 * ratio }
       let largest = alone.map { abs($0) }.max() ?? 0

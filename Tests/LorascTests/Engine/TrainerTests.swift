@@ -6,14 +6,23 @@ import Testing
 @Suite struct TrainerTests {
   static let dropout = ["hidden_dropout": "0.1", "attention_dropout": "0.1"]
 
-  @Test(arguments: ["1", "2", "4"]) func bitsDoNotDependOnThreads(threads: String) throws {
+  static let threaded: [[String: String]] = [
+    dropout,
+    [
+      "method": "lorasc+dora", "lora_dropout": "0.2", "bias": "all", "noise_lifetime": "per_step",
+    ],
+    ["target_modules": "query,word_embeddings", "modules_to_save": "LayerNorm,intermediate"],
+  ]
+
+  @Test(arguments: threaded, ["2", "4"])
+  func bitsDoNotDependOnThreads(values: [String: String], threads: String) throws {
     let data = try TinyModel.rows(40)
     defer { withExtendedLifetime(data) {} }
     func trained(_ threads: String) throws -> [UInt32] {
       let tiny = try TinyModel()
-      let job = try Job(tiny.model, Self.dropout.merging(["threads": threads]) { $1 })
+      let job = try Job(tiny.model, values.merging(["threads": threads]) { $1 })
       try job.trainer.run(data)
-      return try job.mergedBits()
+      return try job.mergedBits() + job.bits()
     }
     #expect(try trained(threads) == trained("1"))
   }
@@ -170,6 +179,19 @@ import Testing
     let schedule = try Schedule(try TinyModel.options(["schedule": "linear", "warmup_steps": "2"]))
     let factors = (0..<6).map { schedule.factor(step: $0, total: 6) }
     #expect(factors == [0, 0.5, 1, 0.75, 0.5, 0.25])
+  }
+
+  @Test func aScheduleMaySpanEachCascade() throws {
+    let tiny = try TinyModel()
+    let job = try Job(
+      tiny.model,
+      ["method": "cola", "schedule_span": "cascade", "batch_size": "4", "learning_rate": "0.01"])
+    var rates: [Double] = []
+    try job.trainer.run(try TinyModel.rows(16)) { progress in
+      if progress.event == .step { rates.append(progress.learningRate / 0.01) }
+      return .goOn
+    }
+    #expect(rates == [1, 0.75, 0.5, 0.25, 1, 0.75, 0.5, 0.25, 1, 0.75, 0.5, 0.25])
   }
 
   @Test func theRateRisesAgainAfterABoundary() throws {

@@ -89,7 +89,8 @@ def finetune(
         model_dir: a Hugging Face folder with a tokenizer.json.
         texts: one row each; a pair for tasks on two texts.
         labels: one each: names or class numbers for classification, floats for regression.
-        method: "lora", "cola" or "lorasc".
+        method: "lora", "dora", "cola", "lorasc", "lorasc+dora", ...: the choices of the option
+            ``method`` in lorasc.options().
         eval_texts: rows for an evaluation at each epoch's end.
         eval_labels: theirs, of the same kind.
         output_dir: where to write the merged model, if anywhere.

@@ -14,10 +14,15 @@ extension Adapter {
     let path = Files.join(directory, PEFTConfig.file)
     let source = try PEFTSource(model, directory)
     let settings = try namingFile(path) { try source.settings(options) }
-    let adapter = try Adapter(model: model, settings: settings)
+    var values: [Int: FloatView] = [:]
+    let adapter = try Adapter(model: model, settings: settings) { parameters in
+      values = try source.values(of: parameters, settings.head)
+    }
     return try BLASThreads.withSingleThread {
       try adapter.initialize()
-      try source.fill(adapter)
+      for (index, view) in values {
+        view.withBuffer { _ = adapter.parameters.buffer(index).update(fromContentsOf: $0) }
+      }
       adapter.cascade.rate = 1
       return adapter
     }
@@ -79,27 +84,37 @@ private struct PEFTSource {
     return names
   }
 
-  /// - Throws: `.mismatch` with all keys that don't fit, `.nonFinite`
-  func fill(_ adapter: Adapter) throws {
+  /// The file's values for each parameter, by its index.
+  /// - Throws: `.mismatch` with the keys that don't fit, `.nonFinite`
+  func values(of parameters: [Parameter], _ description: HeadDescription) throws -> [Int: FloatView]
+  {
     var names = names()
     var wrong: [String] = []
-    let isHeadApart = adapter.head.kind == .meanLinear
+    let isHeadApart = description.kind == .meanLinear
     let needsHead = try isHeadApart ? head != nil : config.hasClassifier()
-    var values: [(Int, FloatView)] = []
-    for (index, parameter) in adapter.parameters.list.enumerated() {
-      let isHead = adapter.headParameters.contains(index)
-      let key = names.removeValue(forKey: parameter.name)
-      let source = isHead && isHeadApart ? head : file
-      let found = isHead && isHeadApart ? "base_model.model." + parameter.name : key
-      guard let source, let found, let entry = source[found] else {
+    var values: [Int: FloatView] = [:]
+    for (index, parameter) in parameters.enumerated() {
+      let isHead = parameter.name == Adapter.headWeight || parameter.name == Adapter.headBias
+      let isApart = isHead && isHeadApart
+      let key =
+        isApart
+        ? PEFTKeys.key(parameter.name, prefix: "", isAdapted: false)
+        : names.removeValue(forKey: parameter.name)
+      guard let source = isApart ? head : file, let key, let entry = source[key] else {
         if !isHead || needsHead { wrong.append("missing " + parameter.name) }
         continue
       }
       guard entry.shape == parameter.shape else {
-        wrong.append("\(found) has shape \(entry.shape), not \(parameter.shape)")
+        wrong.append("\(key) has shape \(entry.shape), not \(parameter.shape)")
         continue
       }
-      values.append((index, try source.float32(found)))
+      let view = try source.float32(key)
+      guard view.withBuffer({ $0.allSatisfy(\.isFinite) }) else {
+        throw LorascError(
+          .nonFinite, "\(directory): \(parameter.name) holds NaN or infinity",
+          subject: parameter.name)
+      }
+      values[index] = view
     }
     wrong += names.values.sorted().map { "unexpected " + $0 }
     guard wrong.isEmpty else {
@@ -109,15 +124,6 @@ private struct PEFTSource {
         "\(directory): \(wrong.count) tensors don't fit its configuration: "
           + wrong.prefix(8).joined(separator: "; ") + more, subject: PEFTKeys.file)
     }
-    for (index, view) in values {
-      let name = adapter.parameters.list[index].name
-      try view.withBuffer { buffer in
-        guard buffer.allSatisfy(\.isFinite) else {
-          throw LorascError(
-            .nonFinite, "\(directory): \(name) holds NaN or infinity", subject: name)
-        }
-        _ = adapter.parameters.buffer(index).update(fromContentsOf: buffer)
-      }
-    }
+    return values
   }
 }

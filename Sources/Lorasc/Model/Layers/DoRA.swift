@@ -7,22 +7,42 @@ struct DoRA {
   /// (out)
   let magnitude: UnsafePointer<Float>
   let gradientMagnitude: UnsafeMutablePointer<Float>
-  /// (out): ‖V‖² by rows, set with the layer's weight
-  let squares: UnsafeMutablePointer<Double>
   /// Differentiate the norms too, instead of taking them for constants.
   let isExact: Bool
-  /// (out): c and k of the forward
-  let norms: UnsafeMutablePointer<Float>
-  let factors: UnsafeMutablePointer<Float>
-  /// (tokens, out): X V'ᵀ of the forward
-  let directed: UnsafeMutablePointer<Float>
-  /// (out, r): V Aᵀ of the forward; B (A Aᵀ)
-  let weightByA: UnsafeMutablePointer<Float>
-  let gram: UnsafeMutablePointer<Float>
-  /// (r, r): A Aᵀ; Bᵀ D B
-  let small: UnsafeMutablePointer<Float>
-  /// (out): dm of one backward; D = k dm / c
-  let change: UnsafeMutablePointer<Float>
+  let buffers: Buffers
+
+  /// What a forward keeps for its backward, for ranks up to r and at most `tokens` tokens.
+  struct Buffers {
+    /// (out): ‖V‖² by rows, set with the layer's weight
+    let squares: AlignedBuffer<Double>
+    /// (out): c and k of the forward
+    let norms: UnsafeMutablePointer<Float>
+    let factors: UnsafeMutablePointer<Float>
+    /// (tokens, out): X V'ᵀ of the forward
+    let directed: UnsafeMutablePointer<Float>
+    /// (out, r): V Aᵀ of the forward; B (A Aᵀ)
+    let weightByA: UnsafeMutablePointer<Float>
+    let gram: UnsafeMutablePointer<Float>
+    /// (r, r): A Aᵀ; Bᵀ D B
+    let small: UnsafeMutablePointer<Float>
+    /// (out): dm of one backward; D = k dm / c
+    let change: UnsafeMutablePointer<Float>
+
+    init(_ module: MatrixModule, rank: Int, tokens: Int, _ arena: Arena) throws {
+      let out = module.outFeatures
+      squares = try AlignedBuffer(count: out, what: "plan.dora.squares")
+      norms = try arena.floats(out, "plan.dora.norms")
+      factors = try arena.floats(out, "plan.dora.factors")
+      directed = try arena.matrix(tokens, out, "plan.dora.directed")
+      weightByA = try arena.matrix(out, rank, "plan.dora.weight_by_a")
+      gram = try arena.matrix(out, rank, "plan.dora.gram")
+      small = try arena.matrix(rank, rank, "plan.dora.small")
+      change = try arena.floats(out, "plan.dora.change")
+    }
+  }
+
+  var factors: UnsafeMutablePointer<Float> { buffers.factors }
+  var directed: UnsafeMutablePointer<Float> { buffers.directed }
 
   /// c and k from the factors as they are now.
   func measure(
@@ -32,36 +52,37 @@ struct DoRA {
     let rank = expert.rank
     compute.gemm(
       outFeatures, rank, inFeatures, a: weight, lda: inFeatures, b: expert.a, ldb: inFeatures,
-      transposeB: true, c: weightByA, ldc: rank)
+      transposeB: true, c: buffers.weightByA, ldc: rank)
     compute.gemm(
       rank, rank, inFeatures, a: expert.a, lda: inFeatures, b: expert.a, ldb: inFeatures,
-      transposeB: true, c: small, ldc: rank)
+      transposeB: true, c: buffers.small, ldc: rank)
     compute.gemm(
-      outFeatures, rank, rank, a: expert.b, lda: rank, b: small, ldb: rank, c: gram, ldc: rank)
+      outFeatures, rank, rank, a: expert.b, lda: rank, b: buffers.small, ldb: rank, c: buffers.gram,
+      ldc: rank)
     let scale = Double(expert.scale)
     for row in 0..<outFeatures {
       var mixed = 0.0
       var own = 0.0
       for k in row * rank..<(row + 1) * rank {
-        mixed += Double(weightByA[k]) * Double(expert.b[k])
-        own += Double(gram[k]) * Double(expert.b[k])
+        mixed += Double(buffers.weightByA[k]) * Double(expert.b[k])
+        own += Double(buffers.gram[k]) * Double(expert.b[k])
       }
-      let norm = max(0, squares[row] + scale * (2 * mixed + scale * own)).squareRoot()
-      norms[row] = Float(norm)
+      let norm = max(0, buffers.squares[row] + scale * (2 * mixed + scale * own)).squareRoot()
+      buffers.norms[row] = Float(norm)
       // A row of zeros stays one.
       factors[row] = norm > 0 ? Float(Double(magnitude[row]) / norm) : 0
     }
   }
 
-  /// dm += Σ_n G ⊙ (X V'ᵀ) / c; `change` keeps what this added.
+  /// dm += Σ_n G ⊙ (X V'ᵀ) / c; `buffers.change` keeps what this added.
   func addMagnitudeGradient(
     _ dy: UnsafePointer<Float>, lddy: Int, rows: Int, outFeatures: Int, _ compute: Compute
   ) {
-    change.update(repeating: 0, count: outFeatures)
-    compute.kernels.column_dots(dy, directed, rows, outFeatures, lddy, outFeatures, change)
+    buffers.change.update(repeating: 0, count: outFeatures)
+    compute.kernels.column_dots(dy, directed, rows, outFeatures, lddy, outFeatures, buffers.change)
     for row in 0..<outFeatures {
-      change[row] = norms[row] > 0 ? change[row] / norms[row] : 0
-      gradientMagnitude[row] += change[row]
+      buffers.change[row] = buffers.norms[row] > 0 ? buffers.change[row] / buffers.norms[row] : 0
+      gradientMagnitude[row] += buffers.change[row]
     }
   }
 
@@ -74,24 +95,27 @@ struct DoRA {
     let rank = expert.rank
     let scale = expert.scale
     for row in 0..<outFeatures {
-      change[row] = norms[row] > 0 ? factors[row] * change[row] / norms[row] : 0
+      buffers.change[row] =
+        buffers.norms[row] > 0 ? factors[row] * buffers.change[row] / buffers.norms[row] : 0
     }
     for row in 0..<outFeatures {
       for k in row * rank..<(row + 1) * rank {
-        expert.gradientB?[k] -= scale * change[row] * (weightByA[k] + scale * gram[k])
+        expert.gradientB?[k] -=
+          scale * buffers.change[row] * (buffers.weightByA[k] + scale * buffers.gram[k])
         // gram is used up: it holds D B from here on.
-        gram[k] = change[row] * expert.b[k]
+        buffers.gram[k] = buffers.change[row] * expert.b[k]
       }
     }
     guard let gradientA = expert.gradientA else { return }
     compute.gemm(
-      rank, inFeatures, outFeatures, a: gram, lda: rank, transposeA: true, b: weight,
+      rank, inFeatures, outFeatures, a: buffers.gram, lda: rank, transposeA: true, b: weight,
       ldb: inFeatures, c: gradientA, ldc: inFeatures, alpha: -scale, beta: 1)
     compute.gemm(
-      rank, rank, outFeatures, a: expert.b, lda: rank, transposeA: true, b: gram, ldb: rank,
-      c: small, ldc: rank)
+      rank, rank, outFeatures, a: expert.b, lda: rank, transposeA: true, b: buffers.gram, ldb: rank,
+      c: buffers.small, ldc: rank)
     compute.gemm(
-      rank, inFeatures, rank, a: small, lda: rank, b: expert.a, ldb: inFeatures, c: gradientA,
+      rank, inFeatures, rank, a: buffers.small, lda: rank, b: expert.a, ldb: inFeatures,
+      c: gradientA,
       ldc: inFeatures, alpha: -scale * scale, beta: 1)
   }
 }
