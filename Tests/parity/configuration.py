@@ -185,7 +185,7 @@ class Drawer:
             "intermediate_size": self.pick(24, 37, 64, 96),
             "vocab_size": int(self.random.integers(40, 91)),
             "max_position_embeddings": self.pick(24, 40),
-            "hidden_act": self.pick("gelu", "gelu_new", "relu", "silu"),
+            "hidden_act": self.pick("gelu", "gelu_new", "gelu_pytorch_tanh", "silu"),
             "layer_norm_eps": self.pick(1e-12, 1e-5),
         }
 
@@ -197,8 +197,8 @@ class Drawer:
         adapter = self.adapter(head, sizes["num_hidden_layers"])
         training = self.training()
         if adapter["bias"] != "none" or adapter.get("modules_to_save") == ["key"]:
-            # Above the rounding that stands for the zero gradients of keys' biases
-            training["eps"] = 1e-4
+            # Far above the rounding that stands for the zero gradients of keys' biases
+            training |= {"eps": 1e-3, "max_grad_norm": 1}
         return Configuration(
             index=self.index,
             method=self.method,
@@ -269,9 +269,11 @@ class Drawer:
             "max_grad_norm": self.pick(0, 1),
             "beta1": self.pick(0.9, 0.8),
             "beta2": self.pick(0.999, 0.95),
-            "eps": self.pick(1e-8, 1e-6),
+            "eps": self.pick(1e-4, 1e-3),
         }
         if "loraplus_lr_ratio" in METHODS[self.method]:
+            # So that B's rate is about that of the other methods
+            options["learning_rate"] /= 10
             if self.chance(0.5):
                 options["loraplus_lr_ratio"] = self.pick(2, 4)
             if self.chance(0.5):

@@ -141,9 +141,12 @@ def compare_files(
         findings.append(read_by_peft(engine, base, peer, merged, folder / "ours"))
     if not engine.configuration.is_pissa:
         findings.append(read_by_engine(engine, peer, unslowed, folder / "theirs"))
+    if not findings:
+        return Finding(None, None, True, "no adapter file holds this change")
     return max(findings, key=lambda finding: (not finding.holds, finding.ours))
 
 
 def is_dense(configuration: Configuration) -> bool:
-    """A share of DoRA's expert is no low-rank product: only merged weights hold it."""
-    return bool(configuration.meaning.get("use_dora")) and configuration.slow_rate != 1
+    """A share of DoRA's change, or one on a residual base, is no low-rank product."""
+    is_whole = configuration.slow_rate == 1 and not configuration.is_pissa
+    return bool(configuration.meaning.get("use_dora")) and not is_whole

@@ -26,8 +26,12 @@ EXCEPTIONS = {
     "dropout": "0 in all parts: its random numbers are not PyTorch's.",
     "zero gradients": "Gradients that are zero in exact arithmetic, as those of key biases, are "
     "rounding on both sides: they count in the joint norm, not one by one.",
-    "eps": "AdamW divides such rounding by its own size, so that biases of keys would wander at "
-    "random on both sides: where these are trained eps is 1e-4, above that rounding.",
+    "eps": "AdamW divides each element by its own size, so that one whose gradient is rounding "
+    "moves at random on both sides, by the whole rate where eps is as small: eps is 1e-4 or 1e-3, "
+    "and 1e-3 with clipped gradients where biases of keys are trained. With 1e-8 "
+    "Tests/Python/test_parity.py compares the losses of ten steps.",
+    "relu": "Its derivative jumps at 0, where rounding decides the side: the activations drawn are "
+    "smooth. Tests/Python/test_parity.py compares relu.",
     "random starts": "Random factors are not PyTorch's: the peers take the engine's.",
     "PiSSA": "The peers take the engine's factors and make the residual base W - s B A in their "
     "own type. PEFT's file of PiSSA factors belongs to a residual base that is in no file, so only "
@@ -36,8 +40,8 @@ EXCEPTIONS = {
     "PyTorch's: the peers project by the formula and step with torch.optim.AdamW.",
     "cascades": "PEFT has none: one cascade on clean weights is compared (noise 0, constant rate), "
     "and its merged view as W + slow_rate (W' - W).",
-    "share of DoRA": "A share of DoRA's change is of full rank, so that no adapter file holds it: "
-    "with slow_rate < 1 only merged weights are compared.",
+    "full-rank changes": "A share of DoRA's change (slow_rate < 1), and DoRA on PiSSA's residual "
+    "base, are of full rank, so that no adapter file holds them: only merged weights are compared.",
     "mean_linear": "This head is in no file of PEFT's: the backbone alone is compared there.",
     "order of patterns": "The first pattern that matches wins, and PEFT sorts patterns when it "
     "saves, so that overlapping ones in another order change their meaning in its own files: they "
