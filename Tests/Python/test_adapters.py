@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
-from tiny import relative_error
+from tiny import make_tiny, relative_error
 
 import lorasc
 
@@ -102,6 +102,20 @@ def test_merge_rounds_once(tiny: lorasc.Model, tmp_path: Path, dtype: str, head:
 def _merge(adapter: lorasc.Adapter, folder: Path, dtype: str) -> Path:
     adapter.merge(folder, dtype)
     return folder
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+def test_merge_converts_the_whole_model(tmp_path: Path, stored: torch.dtype, dtype: str) -> None:
+    wanted = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[dtype]
+    model = lorasc.Model(make_tiny(tmp_path / "model", dtype=stored))
+    base = load_torch(tmp_path / "model" / "model.safetensors")
+    adapter = filled(model, 12)
+    found = load_torch(_merge(adapter, tmp_path / "merged", dtype) / "model.safetensors")
+    changed = {module.module + ".weight" for module in adapter.modules}
+    for name, values in found.items():
+        assert values.dtype == wanted
+        assert torch.equal(values, base[name].to(wanted)) == (name not in changed), name
 
 
 def test_merge_refuses_what_a_type_cannot_hold(tiny: lorasc.Model, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_mistakes(minilm_path: Path) -> None:
     with pytest.raises(lorasc.OptionError, match="lr"):
         lorasc.finetune(minilm_path, TEXTS, NAMES, lr=1)
     with pytest.raises(lorasc.OptionError):
-        lorasc.finetune(minilm_path, TEXTS, NAMES, method="dora")
+        lorasc.finetune(minilm_path, TEXTS, NAMES, method="ia3")
     with pytest.raises(lorasc.DataError, match="max_length"):
         lorasc.finetune(minilm_path, ["word " * 600], ["a"])
 

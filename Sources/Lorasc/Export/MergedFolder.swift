@@ -172,7 +172,7 @@ private final class MergedFolder {
     case .full(let parameter):
       adapter.fullValue(parameter, .merged, into: merged.pointer)
     case nil:
-      _ = merged.buffer.update(fromContentsOf: base.buffer)
+      base.withBuffer { _ = merged.buffer.update(fromContentsOf: $0) }
     }
     guard [.f32, .f16, .bf16].contains(written(entry.type)) else {
       throw LorascError(
@@ -182,7 +182,7 @@ private final class MergedFolder {
     let result = try append(merged, as: written(entry.type), entry.name, writer)
     guard source != nil else { return }
     let untouched = try FloatBuffer(count: base.count, what: entry.name)
-    _ = untouched.buffer.update(fromContentsOf: base.buffer)
+    base.withBuffer { _ = untouched.buffer.update(fromContentsOf: $0) }
     _ = try narrowed(untouched, written(entry.type))
     count(entry.name, merged, base, written: result, untouched: untouched)
   }
