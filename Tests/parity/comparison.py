@@ -44,7 +44,10 @@ def compare(
     try:
         Pair(configuration, base, folder, drawer.random).compare(kinds, comparison.findings)
     except Exception as error:
-        comparison.findings[f"at {len(comparison.findings)}"] = failure(error)
+        for kind in kinds:
+            comparison.findings.setdefault(kind, failure(error))
+    found = comparison.findings
+    comparison.findings = {kind: found[kind] for kind in KINDS if kind in found}
     return comparison
 
 

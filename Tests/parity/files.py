@@ -70,8 +70,8 @@ def read_by_peft(
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="(?i).*(missing|unexpected).*")
         model = PeftModel.from_pretrained(copy.deepcopy(base), folder)
-    model = model.to(torch.float64)
-    return compare_exactly(merged_by_peft(model), None, truth)
+    theirs = merged_by_peft(model)
+    return compare_exactly(merged_by_peft(model.to(torch.float64)), theirs, truth)
 
 
 def read_by_engine(engine: Engine, peer: Peer, truth: Values, folder: Path) -> Finding:
@@ -90,7 +90,7 @@ def read_by_engine(engine: Engine, peer: Peer, truth: Values, folder: Path) -> F
         )
     finally:
         adapter.close()
-    return compare_exactly(merged, None, truth)
+    return compare_exactly(merged, peer.merged(), truth)
 
 
 def check_options(found: PeftConfig, wanted: PeftConfig, is_factor_file: bool) -> None:
