@@ -30,6 +30,7 @@ EXCEPTIONS = {
     "moves at random on both sides, by the whole rate where eps is as small: eps is 1e-4 or 1e-3, "
     "and 1e-3 with clipped gradients where biases of keys are trained. With 1e-8 "
     "Tests/Python/test_parity.py compares the losses of ten steps.",
+    "LoRA+": "Learning rates are a tenth of the other methods', so that B learns at about theirs.",
     "relu": "Its derivative jumps at 0, where rounding decides the side: the activations drawn are "
     "smooth. Tests/Python/test_parity.py compares relu.",
     "random starts": "Random factors are not PyTorch's: the peers take the engine's.",

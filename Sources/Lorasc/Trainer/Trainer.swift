@@ -341,16 +341,20 @@ extension Trainer {
     var scale = 1 / sums.weight
     let clip = settings.maxGradNorm > 0 ? min(1, settings.maxGradNorm / (norm + 1e-6)) : 1
     scale *= clip
+    var stepNorm = norm
+    if settings.projectsLoRAFA {
+      try projectGradients()
+      stepNorm = try gradientNorm()
+    }
     guard
       !optimizer.couldOverflow(
-        adapter.parameters, norm: norm * clip, rates, plan.compute.kernels)
+        adapter.parameters, norm: stepNorm * clip, rates, plan.compute.kernels)
     else {
       clearGradients()
       throw LorascError(
         .nonFinite, "a step at learning rate \(rates.base) would leave float32's range",
         subject: "learning_rate")
     }
-    if settings.projectsLoRAFA { try projectGradients() }
     optimizer.step(
       adapter.parameters, gradient: gradient.pointer, gradientScale: scale, rates,
       plan.compute.kernels)
