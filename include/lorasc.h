@@ -175,10 +175,12 @@ lorasc_status lorasc_option_describe(size_t index, lorasc_option_info *info);
  * immutable, reference-counted, shared by any number of adapters and trainers. */
 typedef struct lorasc_model lorasc_model;
 
-/* Opens a Hugging Face folder: config.json and model.safetensors (or its sharded
- * index), BERT encoders with names with or without "bert.". Weights in F32 stay memory
+/* Opens a Hugging Face folder: config.json and model.safetensors (or its sharded index).
+ * Encoders: bert, roberta, xlm-roberta, distilbert. Decoders: llama, mistral, qwen2, gpt2.
+ * Images: vit, deit. Names with or without the prefix of a class with a head. Weights in F32 stay memory
  * mapped: the files must not be changed while the model is open. F16 and BF16 are
- * widened to F32. `options` may be NULL: `threads` is read, for lorasc_predict.
+ * widened to F32. `options` may be NULL: `threads`, for lorasc_predict, `kernels`
+ * and `truncation` are read.
  * E_NOT_FOUND, E_IO, E_FORMAT, E_ARCHITECTURE, E_UNSUPPORTED, E_NONFINITE, E_MEMORY.
  * Since 0.1. */
 lorasc_status lorasc_model_open(const char *path, lorasc_options *options, lorasc_model **model);
@@ -193,8 +195,8 @@ typedef struct lorasc_model_description {
   uint32_t vocabulary_size;
   uint32_t maximum_positions;
   uint32_t num_labels;    /* of the folder's own head, 0: it has none */
-  char architecture[32];  /* "bert" */
-  char head[32];          /* "none", "classifier" or "mean_linear" */
+  char architecture[32];  /* "bert", "llama", ...: config.json's model_type */
+  char head[32];          /* "none", "classifier", "mean_linear", "token" or "lm" */
   char kernels[32];       /* "baseline", "avx2" or "avx512" */
 } lorasc_model_description;
 lorasc_status lorasc_model_info(lorasc_model *model, lorasc_model_description *info);
@@ -207,7 +209,7 @@ typedef struct lorasc_tensor_info {
   char name[256];
 } lorasc_tensor_info;
 
-/* The model's tensors by index, names without the "bert." prefix. */
+/* The model's tensors by index, names without the prefix of a class with a head ("bert."). */
 size_t lorasc_model_tensor_count(lorasc_model *model);
 lorasc_status lorasc_model_tensor_info(lorasc_model *model, size_t index,
                                        lorasc_tensor_info *info);
@@ -220,7 +222,14 @@ void lorasc_model_free(lorasc_model *model);
 
 /* ---- Batches and datasets ------------------------------------------------- */
 
-/* Rows of token ids, one after another without padding. The caller's memory. */
+typedef enum lorasc_pixel_type {
+  LORASC_PIXELS_FLOAT32 = 0, /* as the model takes them                                 */
+  LORASC_PIXELS_UINT8 = 1    /* taken as (pixel / 255 - pixel_mean) / pixel_std          */
+} lorasc_pixel_type;
+
+/* Rows of token ids, one after another without padding, each attending to itself only with
+ * positions of its own: several rows packed together are several rows here. Or images. The
+ * caller's memory. */
 typedef struct lorasc_batch {
   uint32_t struct_size;
   uint32_t reserved;
@@ -230,8 +239,23 @@ typedef struct lorasc_batch {
                                  offsets[i+1]), at least one token                  */
   const int32_t *token_types; /* segment ids beside tokens; NULL: all 0             */
   const int32_t *labels;      /* rows classes, or NULL; -100: the row has no loss   */
-  const float *targets;       /* regression: rows x num_labels, or NULL             */
+  const float *targets;       /* regression, several labels at once (0 to 1):
+                                 rows x num_labels, or NULL                         */
   const float *row_weights;   /* rows, >= 0, or NULL: all 1                         */
+  /* Since 0.2: */
+  const int32_t *token_labels; /* beside tokens, -100: no loss. Head token: classes.
+                                 Head lm: what should stand at each place, predicted
+                                 from what is before it; NULL: the tokens themselves.
+                                 A row's first token has no loss.                   */
+  const float *token_weights; /* beside tokens, >= 0, of their losses; NULL: all 1  */
+  const void *pixels;         /* images instead of tokens and offsets: rows x
+                                 channels x height x width                          */
+  uint32_t pixel_type;        /* lorasc_pixel_type                                  */
+  uint32_t channels;
+  uint32_t height;
+  uint32_t width;
+  const float *pixel_mean;    /* channels, for UINT8                                */
+  const float *pixel_std;     /* channels, > 0, for UINT8                           */
 } lorasc_batch;
 
 typedef struct lorasc_dataset lorasc_dataset;
@@ -287,6 +311,17 @@ typedef struct lorasc_save_report {
 lorasc_status lorasc_adapter_save(lorasc_model *model, lorasc_adapter *adapter,
                                   const char *directory, uint32_t rank,
                                   lorasc_save_report *report);
+
+typedef struct lorasc_adapter_description {
+  uint32_t struct_size;
+  uint32_t num_labels;    /* of the head; lm: the vocabulary, embedding: the hidden size */
+  uint32_t modules;       /* with an adapter                                             */
+  uint32_t contrastive_rows; /* rows of an example, else 1                               */
+  char head[32];          /* "classifier", "mean_linear", "token", "lm" or "embedding"   */
+  char problem_type[32];  /* as config.json names it, "next_token" or "contrastive"      */
+} lorasc_adapter_description;
+/* Since 0.2. */
+lorasc_status lorasc_adapter_info(lorasc_adapter *adapter, lorasc_adapter_description *info);
 
 typedef struct lorasc_module_info {
   uint32_t struct_size;
@@ -382,9 +417,14 @@ void lorasc_adapter_free(lorasc_adapter *adapter);
 /* ---- Prediction ----------------------------------------------------------- */
 
 typedef enum lorasc_predict_what {
-  LORASC_PREDICT_LOGITS = 0,          /* (rows, num_labels)                       */
+  LORASC_PREDICT_LOGITS = 0,          /* (rows, num_labels); head token: (tokens,
+                                         num_labels); head lm: (rows, vocabulary), for
+                                         what follows each row                    */
   LORASC_PREDICT_EMBEDDING = 1,       /* (rows, hidden): mean of the last layer   */
   LORASC_PREDICT_TOKEN_EMBEDDING = 2, /* (tokens, hidden): the last layer         */
+  LORASC_PREDICT_TOKEN_LOGITS = 3,    /* heads token and lm: (asked, labels), of the
+                                         tokens whose token_labels isn't -100, or of all
+                                         where token_labels is NULL. Since 0.2    */
   LORASC_PREDICT_FAST = 256           /* or-ed in: W + the fast expert in full,
                                          instead of the merged view               */
 } lorasc_predict_what;
@@ -444,11 +484,12 @@ lorasc_status lorasc_trainer_set_learning_rate(lorasc_trainer *trainer, double r
 typedef struct lorasc_evaluation {
   uint32_t struct_size;
   uint32_t reserved;
-  uint64_t rows;      /* that carry a loss                                       */
+  uint64_t rows;      /* that carry a loss; heads token and lm: tokens           */
   double loss;        /* weighted mean                                           */
   double loss_weight;
-  double accuracy;    /* share of rows whose largest logit is the label; NaN for
-                         regression                                              */
+  double accuracy;    /* share of rows, or tokens, whose largest logit is the label;
+                         NaN for regression                                      */
+  double perplexity;  /* head lm: e^loss, else NaN. Since 0.2                    */
 } lorasc_evaluation;
 
 /* Loss and accuracy without dropout, noise or label smoothing, of the merged view, or of

@@ -3,21 +3,21 @@ import CSupport
 // Each activation's forward and derivative side by side. Unknown kinds do
 // nothing; the option table lets none through.
 
-private let gelu = Int32(bitPattern: LORASC_ACTIVATION_GELU.rawValue)
-private let geluTanh = Int32(bitPattern: LORASC_ACTIVATION_GELU_TANH.rawValue)
-private let relu = Int32(bitPattern: LORASC_ACTIVATION_RELU.rawValue)
-private let silu = Int32(bitPattern: LORASC_ACTIVATION_SILU.rawValue)
-private let tangent = Int32(bitPattern: LORASC_ACTIVATION_TANH.rawValue)
+let geluKind = Int32(bitPattern: LORASC_ACTIVATION_GELU.rawValue)
+let geluTanhKind = Int32(bitPattern: LORASC_ACTIVATION_GELU_TANH.rawValue)
+let reluKind = Int32(bitPattern: LORASC_ACTIVATION_RELU.rawValue)
+let siluKind = Int32(bitPattern: LORASC_ACTIVATION_SILU.rawValue)
+let tangentKind = Int32(bitPattern: LORASC_ACTIVATION_TANH.rawValue)
 
 func activationForward(
   _ kind: Int32, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ n: Int
 ) {
   switch kind {
-  case gelu: map(x, y, n, geluForward)
-  case geluTanh: map(x, y, n, geluTanhForward)
-  case relu: map(x, y, n, reluForward)
-  case silu: map(x, y, n, siluForward)
-  case tangent: map(x, y, n, hyperbolicTangent)
+  case geluKind: map(x, y, n, geluForward)
+  case geluTanhKind: map(x, y, n, geluTanhForward)
+  case reluKind: map(x, y, n, reluForward)
+  case siluKind: map(x, y, n, siluForward)
+  case tangentKind: map(x, y, n, hyperbolicTangent)
   default: break
   }
 }
@@ -27,11 +27,11 @@ func activationBackward(
   _ dx: UnsafeMutablePointer<Float>, _ n: Int
 ) {
   switch kind {
-  case gelu: map(x, dy, dx, n, geluBackward)
-  case geluTanh: map(x, dy, dx, n, geluTanhBackward)
-  case relu: map(x, dy, dx, n, reluBackward)
-  case silu: map(x, dy, dx, n, siluBackward)
-  case tangent: map(x, dy, dx, n, tangentBackward)
+  case geluKind: map(x, dy, dx, n, geluBackward)
+  case geluTanhKind: map(x, dy, dx, n, geluTanhBackward)
+  case reluKind: map(x, dy, dx, n, reluBackward)
+  case siluKind: map(x, dy, dx, n, siluBackward)
+  case tangentKind: map(x, dy, dx, n, tangentBackward)
   default: break
   }
 }
@@ -39,14 +39,14 @@ func activationBackward(
 // MARK: GELU, x Phi(x)
 
 @_transparent
-private func geluForward(_ x: Lanes) -> Lanes {
+func geluForward(_ x: Lanes) -> Lanes {
   x * normalDistribution(x).cumulative
 }
 
 /// Phi(x) + x phi(x), phi(x) = exp(-x^2 / 2) / sqrt(2 pi). Beyond |x| = 15 the
 /// slope is 0 or 1 to the last bit; the bound keeps inf from making 0 * inf.
 @_transparent
-private func geluBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
+func geluBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
   let bounded = atLeast(atMost(x, 15), -15)
   let (cumulative, e) = normalDistribution(bounded)
   return dy * multiplyAdd(bounded * Lanes(repeating: 0.3989422804), e, cumulative)
@@ -56,7 +56,7 @@ private func geluBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
 // t = sqrt(2 / pi) (x + 0.044715 x^3); 2t = x (c0 + c1 x^2)
 
 @_transparent
-private func geluTanhForward(_ x: Lanes) -> Lanes {
+func geluTanhForward(_ x: Lanes) -> Lanes {
   let inner = multiplyAdd(
     x * x, Lanes(repeating: 0.0713548162726009), Lanes(repeating: 1.5957691216057308))
   return x * logistic(x * inner)
@@ -64,7 +64,7 @@ private func geluTanhForward(_ x: Lanes) -> Lanes {
 
 /// s + x s (1 - s) (2t)', (2t)' = c0 + 3 c1 x^2; 0 or 1 to the last bit beyond 10.
 @_transparent
-private func geluTanhBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
+func geluTanhBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
   let bounded = atLeast(atMost(x, 10), -10)
   let square = bounded * bounded
   let inner = multiplyAdd(
@@ -78,23 +78,23 @@ private func geluTanhBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
 // MARK: ReLU; its derivative at 0 is 0, as in PyTorch
 
 @_transparent
-private func reluForward(_ x: Lanes) -> Lanes { atLeast(x, 0) }
+func reluForward(_ x: Lanes) -> Lanes { atLeast(x, 0) }
 
 @_transparent
-private func reluBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
+func reluBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
   dy.replacing(with: Lanes(repeating: 0), where: x .<= Lanes(repeating: 0))
 }
 
 // MARK: SiLU, x / (1 + exp(-x))
 
 @_transparent
-private func siluForward(_ x: Lanes) -> Lanes {
+func siluForward(_ x: Lanes) -> Lanes {
   x / (Lanes(repeating: 1) + exponential(-x))
 }
 
 /// s (1 + x (1 - s)); 0 or 1 to the last bit beyond 110.
 @_transparent
-private func siluBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
+func siluBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
   let bounded = atLeast(atMost(x, 110), -110)
   let (s, complement) = logisticPair(bounded)
   return dy * multiplyAdd(s * bounded, complement, s)
@@ -104,7 +104,7 @@ private func siluBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
 
 /// 1 - tanh^2 x = 4 s (1 - s) with s = 1 / (1 + exp(-2x)): no cancellation.
 @_transparent
-private func tangentBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
+func tangentBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
   let (s, complement) = logisticPair(x + x)
   return dy * (Lanes(repeating: 4) * s * complement)
 }

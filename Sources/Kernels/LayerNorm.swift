@@ -114,12 +114,12 @@ private func normalize(
 }
 
 /// With h = (sum - mean) rstd and g = dy gamma:
-/// dx = rstd (g - avg(g) - h avg(g h)), dgamma += dy h, dbeta += dy.
+/// dx = add + rstd (g - avg(g) - h avg(g h)), dgamma += dy h, dbeta += dy.
 func layerNormBackward(
   _ dy: UnsafePointer<Float>, _ sum: UnsafePointer<Float>, _ gamma: UnsafePointer<Float>,
-  _ mean: UnsafePointer<Float>, _ rstd: UnsafePointer<Float>, _ dx: UnsafeMutablePointer<Float>,
-  _ dgamma: UnsafeMutablePointer<Float>?, _ dbeta: UnsafeMutablePointer<Float>?, _ rows: Int,
-  _ cols: Int
+  _ mean: UnsafePointer<Float>, _ rstd: UnsafePointer<Float>, _ add: UnsafePointer<Float>?,
+  _ dx: UnsafeMutablePointer<Float>, _ dgamma: UnsafeMutablePointer<Float>?,
+  _ dbeta: UnsafeMutablePointer<Float>?, _ rows: Int, _ cols: Int
 ) {
   guard cols > 0 else { return }
   for r in 0..<max(rows, 0) {
@@ -128,15 +128,15 @@ func layerNormBackward(
     let k = Lanes(repeating: rstd[r])
     if let dgamma { accumulateScale(d, s, m, k, dgamma, cols) }
     if let dbeta { map(d, UnsafePointer(dbeta), dbeta, cols, added) }
-    inputGradient(d, s, gamma, m, k, rstd[r], dx + r * cols, cols)
+    inputGradient(d, s, gamma, m, k, add.map { $0 + r * cols }, dx + r * cols, cols)
   }
 }
 
 @inline(__always)
-private func added(_ a: Lanes, _ b: Lanes) -> Lanes { a + b }
+func added(_ a: Lanes, _ b: Lanes) -> Lanes { a + b }
 
 @inline(__always)
-private func accumulateScale(
+func accumulateScale(
   _ dy: UnsafePointer<Float>, _ s: UnsafePointer<Float>, _ m: Lanes, _ k: Lanes,
   _ dgamma: UnsafeMutablePointer<Float>, _ n: Int
 ) {
@@ -156,7 +156,7 @@ private func accumulateScale(
 @inline(__always)
 private func inputGradient(
   _ dy: UnsafePointer<Float>, _ s: UnsafePointer<Float>, _ gamma: UnsafePointer<Float>, _ m: Lanes,
-  _ k: Lanes, _ scale: Float, _ dx: UnsafeMutablePointer<Float>, _ n: Int
+  _ k: Lanes, _ add: UnsafePointer<Float>?, _ dx: UnsafeMutablePointer<Float>, _ n: Int
 ) {
   let whole = n & ~15
   var sumG = Lanes(repeating: 0)
@@ -179,12 +179,15 @@ private func inputGradient(
   }
   let averageG = Lanes(repeating: Float(Double(sumOfLanes(sumG)) / Double(n)))
   let averageGH = Lanes(repeating: Float(Double(sumOfLanes(sumGH)) / Double(n)))
+  // What dx may overwrite is loaded before.
+  let endAdd = whole != n ? add.map { loadEnd($0, n) } ?? Lanes(repeating: 0) : averageG
   i = 0
   while i < whole {
     let g = load(dy, i) * load(gamma, i)
     let h = (load(s, i) - m) * k
-    store(k * ((g - averageG) - h * averageGH), dx, i)
+    let gradient = k * ((g - averageG) - h * averageGH)
+    if let add { store(load(add, i) + gradient, dx, i) } else { store(gradient, dx, i) }
     i &+= 16
   }
-  if whole != n { storeEnd(k * ((endG - averageG) - endH * averageGH), dx, n) }
+  if whole != n { storeEnd(endAdd + k * ((endG - averageG) - endH * averageGH), dx, n) }
 }

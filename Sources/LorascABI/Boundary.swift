@@ -155,6 +155,7 @@ func batch(_ pointer: UnsafePointer<lorasc_batch>?) throws -> Batch {
   guard given.rows > 0, given.rows <= 1 << 40 else {
     throw LorascError(.shape, "the batch has \(given.rows) rows", subject: "rows")
   }
+  if given.pixels != nil { return try images(given) }
   guard let tokens = given.tokens, let offsets = given.offsets else {
     throw LorascError(
       .argument, "\(given.tokens == nil ? "tokens" : "offsets") of the batch is NULL",
@@ -164,11 +165,48 @@ func batch(_ pointer: UnsafePointer<lorasc_batch>?) throws -> Batch {
   guard count >= 0, count <= 1 << 48 else {
     throw LorascError(.shape, "the last offset is \(count)", subject: "offsets")
   }
-  return Batch(
+  var batch = Batch(
     tokens: UnsafeBufferPointer(start: tokens, count: Int(count)),
     offsets: UnsafeBufferPointer(start: offsets, count: given.rows + 1),
     tokenTypes: given.token_types, labels: given.labels, targets: given.targets,
     rowWeights: given.row_weights)
+  batch.tokenLabels = given.token_labels
+  batch.tokenWeights = given.token_weights
+  return batch
+}
+
+private func images(_ given: lorasc_batch) throws -> Batch {
+  guard given.tokens == nil, given.offsets == nil else {
+    throw LorascError(.argument, "the batch has tokens and pixels", subject: "pixels")
+  }
+  guard let values = given.pixels else {
+    throw LorascError(.argument, "pixels is NULL", subject: "pixels")
+  }
+  let pixels: Batch.Images.Pixels
+  switch given.pixel_type {
+  case LORASC_PIXELS_FLOAT32.rawValue:
+    pixels = .float32(values.assumingMemoryBound(to: Float.self))
+  case LORASC_PIXELS_UINT8.rawValue:
+    guard let mean = given.pixel_mean, let deviation = given.pixel_std, given.channels <= 1 << 16
+    else {
+      throw LorascError(
+        .argument, "uint8 pixels need pixel_mean and pixel_std, a number a channel",
+        subject: "pixel_mean")
+    }
+    let channels = Int(given.channels)
+    pixels = .uint8(
+      values.assumingMemoryBound(to: UInt8.self),
+      mean: Array(UnsafeBufferPointer(start: mean, count: channels)),
+      deviation: Array(UnsafeBufferPointer(start: deviation, count: channels)))
+  default:
+    throw LorascError(
+      .argument, "pixel_type of the batch is \(given.pixel_type)", subject: "pixel_type")
+  }
+  return Batch(
+    images: .init(
+      pixels: pixels, rows: given.rows, channels: Int(given.channels), height: Int(given.height),
+      width: Int(given.width)),
+    labels: given.labels, targets: given.targets, rowWeights: given.row_weights)
 }
 
 /// A tensor's name and shape for C.

@@ -121,6 +121,26 @@ public func lorasc_adapter_get_scale(
   }
 }
 
+@_cdecl("lorasc_adapter_info") @implementation
+public func lorasc_adapter_info(
+  _ adapter: OpaquePointer!, _ info: UnsafeMutablePointer<lorasc_adapter_description>!
+) -> lorasc_status {
+  call {
+    let adapter = try LorascABI.adapter(adapter)
+    var out = lorasc_adapter_description()
+    out.num_labels = UInt32(clamping: adapter.head.labels)
+    out.modules = UInt32(clamping: adapter.matchedModules.count)
+    out.contrastive_rows = UInt32(clamping: adapter.head.rowsOfExample)
+    withUnsafeMutableBytes(of: &out.head) {
+      copy(adapter.head.kind.rawValue, to: $0.baseAddress, $0.count)
+    }
+    withUnsafeMutableBytes(of: &out.problem_type) {
+      copy(adapter.head.problem.rawValue, to: $0.baseAddress, $0.count)
+    }
+    try put(out, to: info, "info")
+  }
+}
+
 @_cdecl("lorasc_adapter_tensor_count") @implementation
 public func lorasc_adapter_tensor_count(_ adapter: OpaquePointer!) -> Int {
   var count = 0

@@ -130,6 +130,7 @@ public func lorasc_predict(
     case LORASC_PREDICT_LOGITS.rawValue: kind = .logits
     case LORASC_PREDICT_EMBEDDING.rawValue: kind = .embedding
     case LORASC_PREDICT_TOKEN_EMBEDDING.rawValue: kind = .tokenEmbedding
+    case LORASC_PREDICT_TOKEN_LOGITS.rawValue: kind = .tokenLogits
     default: throw LorascError(.argument, "what is \(what)", subject: "what")
     }
     let count = try Predictor.outputCount(model: model, adapter: adapter, batch: rows, kind)

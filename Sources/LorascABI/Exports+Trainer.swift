@@ -123,6 +123,7 @@ public func lorasc_trainer_evaluate(
     out.loss = result.loss
     out.loss_weight = result.lossWeight
     out.accuracy = result.accuracy
+    out.perplexity = result.perplexity
     try put(out, to: evaluation, "evaluation")
   }
 }

@@ -60,6 +60,8 @@ CALL(adapter_save, lorasc_adapter,
      lorasc_adapter_save(f.model, handle, in_folder("unmade"), 0, NULL))
 CALL(export, lorasc_adapter, lorasc_adapter_export(f.model, handle, in_folder("unmade"), "mlx"))
 CALL(set_scale, lorasc_adapter, lorasc_adapter_set_scale(handle, 1))
+CALL(adapter_info, lorasc_adapter,
+     lorasc_adapter_info(handle, &(lorasc_adapter_description){.struct_size = 80}))
 CALL(get_scale, lorasc_adapter, lorasc_adapter_get_scale(handle, &rate))
 static lorasc_status module_info(void *handle) {
   lorasc_module_info info = {.struct_size = sizeof info};
@@ -124,7 +126,7 @@ static const struct {
     ROW(ADAPTER, merge),         ROW(ADAPTER, trainer_adapter),
     ROW(ADAPTER, merge_as),      ROW(ADAPTER, adapter_save),
     ROW(ADAPTER, export),        ROW(ADAPTER, set_scale),
-    ROW(ADAPTER, get_scale),     ROW(ADAPTER, module_info),
+    ROW(ADAPTER, get_scale),     ROW(ADAPTER, module_info), ROW(ADAPTER, adapter_info),
     ROW(ADAPTER, merge_tensor_info), ROW(ADAPTER, combine),
     ROW(MODEL, load_model),      ROW(MODEL, save_model),
     ROW(TRAINER, accumulate),    ROW(TRAINER, apply),

@@ -128,14 +128,15 @@ import Testing
     let out = Guarded(count: dy.count)
     let (outGamma, outBeta) = (Guarded(start), Guarded(start))
     kernels.layer_norm_backward(
-      dy, s, gamma, mean, rstd, out.p, outGamma.p, outBeta.p, rows, cols)
+      dy, s, gamma, mean, rstd, nil, out.p, outGamma.p, outBeta.p, rows, cols)
     #expect(out.isIntact && outGamma.isIntact && outBeta.isIntact)
     #expect(largestError(out.values, dx) < 2e-6)
     #expect(largestError(outGamma.values, dgamma) < 2e-6)
     #expect(largestError(outBeta.values, dbeta) < 2e-6)
 
     let inPlace = Guarded(dy)
-    kernels.layer_norm_backward(inPlace.p, s, gamma, mean, rstd, inPlace.p, nil, nil, rows, cols)
+    kernels.layer_norm_backward(
+      inPlace.p, s, gamma, mean, rstd, nil, inPlace.p, nil, nil, rows, cols)
     #expect(bitPatterns(inPlace.values) == bitPatterns(out.values) && inPlace.isIntact)
   }
 }

@@ -112,6 +112,7 @@ import Testing
 
   @Test func readsOptions() throws {
     var options = Options()
+    try options.set("target_modules", "query,value")
     #expect(matched(try TargetRules(options)) == [0, 2, 4])
     try options.set("target_modules", "all-linear")
     try options.set("exclude_modules", "pooler.dense")

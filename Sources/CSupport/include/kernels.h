@@ -53,6 +53,11 @@ typedef struct lorasc_kernels {
   void (*activation_forward)(int32_t kind, const float *x, float *y, ptrdiff_t n);
   /* dx = dy * f'(x). */
   void (*activation_backward)(int32_t kind, const float *x, const float *dy, float *dx, ptrdiff_t n);
+  /* y = f(gate) up. */
+  void (*gate_forward)(int32_t kind, const float *gate, const float *up, float *y, ptrdiff_t n);
+  /* dgate = dy up f'(gate), dup = dy f(gate); dup may be dy, or either may be its own factor. */
+  void (*gate_backward)(int32_t kind, const float *gate, const float *up, const float *dy,
+                        float *dgate, float *dup, ptrdiff_t n);
 
   /* sum = x + residual (residual NULL: sum = x); y = LayerNorm(sum) * gamma + beta.
      `sum` may equal x. mean, rstd: one per row, both NULL for inference. */
@@ -60,11 +65,27 @@ typedef struct lorasc_kernels {
                              const float *gamma, const float *beta, float eps, float *sum, float *y,
                              float *LORASC_NULLABLE mean, float *LORASC_NULLABLE rstd,
                              ptrdiff_t rows, ptrdiff_t cols);
-  /* dx from dy, the saved sum, mean, rstd. dgamma, dbeta (cols) are added to; both may be NULL. */
+  /* dx = add + the gradient by sum, from dy, the saved sum, mean, rstd; add NULL: 0; dx may be
+     dy or add. dgamma, dbeta (cols) are added to; both may be NULL. */
   void (*layer_norm_backward)(const float *dy, const float *sum, const float *gamma,
-                              const float *mean, const float *rstd, float *dx,
+                              const float *mean, const float *rstd,
+                              const float *LORASC_NULLABLE add, float *dx,
                               float *LORASC_NULLABLE dgamma, float *LORASC_NULLABLE dbeta,
                               ptrdiff_t rows, ptrdiff_t cols);
+  /* The same without mean and beta: y = sum / sqrt(average of sum^2 + eps) * gamma. */
+  void (*rms_norm_forward)(const float *x, const float *LORASC_NULLABLE residual,
+                           const float *gamma, float eps, float *sum, float *y,
+                           float *LORASC_NULLABLE rstd, ptrdiff_t rows, ptrdiff_t cols);
+  void (*rms_norm_backward)(const float *dy, const float *sum, const float *gamma,
+                            const float *rstd, const float *LORASC_NULLABLE add, float *dx,
+                            float *LORASC_NULLABLE dgamma, ptrdiff_t rows, ptrdiff_t cols);
+
+  /* Rotary positions in place: of each head of head_size columns, pairs (i, i + head_size / 2)
+     turn by the angle with cosines[p, i] and direction * sines[p, i] (tables of head_size / 2
+     columns), p = positions[r]; `heads` heads side by side, rows `ld` apart. */
+  void (*rotate)(float *x, ptrdiff_t rows, ptrdiff_t heads, ptrdiff_t head_size, ptrdiff_t ld,
+                 const float *cosines, const float *sines, const int32_t *positions,
+                 float direction);
 
   /* x[r,:] = softmax(scale * x[r,:]); lse[r] = log sum exp(scale * x[r,:]) (lse may be NULL). */
   void (*softmax_forward)(float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float scale,

@@ -101,16 +101,18 @@ extension Adapter {
   /// have at N(0, 0.02²) and bias 0, as transformers'.
   private func copyFullParameters() {
     let ownHead = model.head.flatMap {
-      $0.description.labels == settings.head.labels && $0.description.kind == settings.head.kind
-        ? $0 : nil
+      $0.description.matches(settings.head) ? $0 : nil
     }
     for full in fullParameters {
       let values = parameters.buffer(full.parameter)
       if let source = model.view(of: full.place) ?? ownHead?.view(of: full.place) {
         _ = values.update(fromContentsOf: source.buffer)
-      } else if full.place == .headWeight, let start = values.baseAddress {
+      } else if full.place == .head(.weight) || full.place == .head(.denseWeight),
+        let start = values.baseAddress
+      {
         let stream = RandomStream(
-          seed: settings.seed, purpose: .head, cascade: 0, step: 0, name: Adapter.headWeight)
+          seed: settings.seed, purpose: .head, cascade: 0, step: 0,
+          name: parameters.list[full.parameter].name)
         KernelLevel.baselineTable.add_normal(nil, start, values.count, stream.c, 0, 0.02)
       }
     }
@@ -125,17 +127,13 @@ extension Model {
     case .bias(let index): matrices[index].bias
     case .gamma(let index): norms[index].gamma
     case .beta(let index): norms[index].beta
-    case .headWeight, .headBias: nil
+    case .head: nil
     }
   }
 }
 
 extension TaskHead {
   func view(of place: FullParameter.Place) -> FloatView? {
-    switch place {
-    case .headWeight: weight
-    case .headBias: bias
-    case .weight, .bias, .gamma, .beta: nil
-    }
+    if case .head(let tensor) = place { tensors[tensor] } else { nil }
   }
 }

@@ -22,10 +22,9 @@ struct FullParameter: Sendable {
     case bias(Int)
     case gamma(Int)
     case beta(Int)
-    case headWeight
-    case headBias
+    case head(HeadTensor)
 
-    var isHead: Bool { self == .headWeight || self == .headBias }
+    var isHead: Bool { if case .head = self { true } else { false } }
   }
   let place: Place
   /// Index into the parameters.
@@ -60,11 +59,8 @@ public final class Adapter: @unchecked Sendable {
   /// Of the first cascade.
   public let trainableParameters: Int
 
-  /// Indices of the head's weight and bias.
+  /// Indices of the head's tensors.
   var headParameters: [Int] { fullParameters.filter(\.place.isHead).map(\.parameter) }
-
-  static let headWeight = "classifier.weight"
-  static let headBias = "classifier.bias"
 
   /// Fresh adapters on the modules that the rules choose.
   ///
@@ -133,15 +129,14 @@ public final class Adapter: @unchecked Sendable {
           place: tensor.place,
           parameter: try builder.add(tensor.name, tensor.kind, shape: tensor.shape)))
     }
-    list.append(
-      FullParameter(
-        place: .headWeight,
-        parameter: try builder.add(
-          headWeight, .matrix, shape: [settings.head.labels, model.hiddenSize])))
-    list.append(
-      FullParameter(
-        place: .headBias,
-        parameter: try builder.add(headBias, .bias, shape: [settings.head.labels])))
+    let head = model.classifier(settings.head.kind)?
+      .tensors(labels: settings.head.labels, hidden: model.hiddenSize)
+    for (tensor, name, shape) in head ?? [] {
+      list.append(
+        FullParameter(
+          place: .head(tensor),
+          parameter: try builder.add(name, shape.count == 1 ? .bias : .matrix, shape: shape)))
+    }
     return list
   }
 
@@ -172,7 +167,7 @@ public final class Adapter: @unchecked Sendable {
   }
 
   public func matches() throws -> [MatchedModule] {
-    let rules = try TargetRules(targets: settings.targets)
+    let rules = try TargetRules(targets: settings.targets, model.moduleName)
     return try use(fromCallbackToo: true) {
       targets.map { target in
         let module = model.matrices[target.matrix]

@@ -19,7 +19,7 @@ struct AdapterRanks: Sendable {
 
   var isConstant: Bool { if case .constant = steps { true } else { false } }
 
-  init(_ options: Options) throws {
+  init(_ options: Options, _ names: ModuleName) throws {
     rank = try options.integer("r")
     alpha = try Self.positive(try options.number("lora_alpha"), "lora_alpha")
     usesRSLoRA = try options.boolean("use_rslora")
@@ -33,7 +33,7 @@ struct AdapterRanks: Sendable {
             subject: "rank_pattern")
         }
         return (key, rank)
-      }, option: "rank_pattern")
+      }, option: "rank_pattern", names)
     alphaPattern = try PatternMap(
       try Self.members(options, "alpha_pattern").map { key, value in
         switch value {
@@ -44,7 +44,7 @@ struct AdapterRanks: Sendable {
             .option, "option alpha_pattern: the value of '\(key)' is no number",
             subject: "alpha_pattern")
         }
-      }, option: "alpha_pattern")
+      }, option: "alpha_pattern", names)
     steps = try Self.steps(options)
     if case .list = steps, !rankPattern.isEmpty {
       throw LorascError(

@@ -30,14 +30,15 @@ struct AdapterSettings: Sendable {
   init(_ options: Options, model: Model, foreignConfig: JSONObject = JSONObject()) throws {
     self.options = options
     self.foreignConfig = foreignConfig
-    ranks = try AdapterRanks(options)
+    ranks = try AdapterRanks(options, model.moduleName)
     usesDoRA = try options.boolean("use_dora")
     isNormExact = try options.text("dora_norm") == "exact"
     dropout = Float(try options.number("lora_dropout"))
     initialization = Initialization(rawValue: try options.text("init_lora_weights")) ?? .uniform
-    targets = try options.text("target_modules")
+    let wanted = try options.text("target_modules")
+    targets = wanted == "auto" ? model.form.defaultTargets : wanted
     exclude = try options.text("exclude_modules")
-    layers = try LayerSelection(options)
+    layers = try LayerSelection(options, model.moduleName)
     allowNoMatch = try options.boolean("allow_no_match")
     modulesToSave = try options.list("modules_to_save")
     bias = Bias(rawValue: try options.text("bias")) ?? .none
@@ -47,25 +48,62 @@ struct AdapterSettings: Sendable {
 
   private static func head(_ options: Options, _ model: Model) throws -> HeadDescription {
     let own = model.headDescription
-    let wanted = try options.text("head")
-    let kind = HeadKind(rawValue: wanted) ?? own?.kind ?? .meanLinear
-    if kind == .classifier, model.bert.pooler == nil {
-      throw LorascError(
-        .option, "option head: classifier needs a pooler, and \(model.path) has none",
-        subject: "head")
-    }
+    let kind = HeadKind(rawValue: try options.text("head")) ?? model.defaultHead
     var labels = try options.integer("num_labels")
-    if labels == 0 { labels = own?.labels ?? 2 }
-    let problem =
-      ProblemType(rawValue: try options.text("problem_type"))
-      ?? (own?.labels == labels ? own?.problem : nil)
-      ?? (labels == 1 ? .regression : .classification)
+    let problem = try options.text("problem_type")
+    switch kind {
+    case .language, .embedding:
+      guard labels == 0 else { throw refuse("num_labels", kind, "has outputs of its own") }
+      guard problem == "auto" else { throw refuse("problem_type", kind, "has one of its own") }
+    case .classifier, .token, .meanLinear: break
+    }
+    if kind == .language {
+      guard model.backbone.output != nil else {
+        throw refuse("head", kind, "needs an output layer, and \(model.path) has none")
+      }
+      return HeadDescription(kind: kind, labels: model.vocabularySize, problem: .nextToken)
+    }
+    if kind == .embedding {
+      return HeadDescription(
+        kind: kind, labels: model.hiddenSize, problem: .contrastive,
+        rowsOfExample: try options.integer("contrastive_rows"))
+    }
+    guard model.classifier(kind) != nil else {
+      throw refuse(
+        "head", kind,
+        kind == .classifier && model.architecture == "bert"
+          ? "needs a pooler, and \(model.path) has none"
+          : "is not offered for \(model.architecture)")
+    }
+    if labels == 0 { labels = own?.kind == kind ? own?.labels ?? 2 : 2 }
+    let known: [ProblemType] = [.classification, .multiLabel, .regression]
+    let chosen =
+      known.first { $0.rawValue == problem }
+      ?? (own?.labels == labels && own?.kind == kind ? own?.problem : nil)
+      ?? (labels == 1 && kind != .token ? .regression : .classification)
+    guard kind != .token || chosen == .classification else {
+      throw refuse("problem_type", kind, "classifies")
+    }
     var names = try options.list("id2label")
     if names.isEmpty, let own, own.labels == labels { names = own.labelNames }
     guard names.isEmpty || names.count == labels else {
       throw LorascError(
         .option, "option id2label: \(names.count) names for \(labels) labels", subject: "id2label")
     }
-    return HeadDescription(kind: kind, labels: labels, problem: problem, labelNames: names)
+    return HeadDescription(kind: kind, labels: labels, problem: chosen, labelNames: names)
+  }
+
+  private static func refuse(_ option: String, _ kind: HeadKind, _ why: String) -> LorascError {
+    LorascError(.option, "option \(option): head \(kind.rawValue) \(why)", subject: option)
+  }
+}
+
+extension Model {
+  /// The folder's own; else what the architecture is for.
+  var defaultHead: HeadKind {
+    if let own = headDescription { return own.kind }
+    if backbone.output != nil { return .language }
+    if case .pixels = backbone.inputs { return .classifier }
+    return .meanLinear
   }
 }

@@ -14,8 +14,9 @@ struct FullTensors {
   init(_ model: Model, _ settings: AdapterSettings, adapted: Set<Int>) throws {
     let all = Self.all(model, settings.head)
     let wanted = settings.modulesToSave.filter { !Self.heads.contains($0) }
+    let root = model.form.prefix
     for item in wanted where !settings.allowNoMatch {
-      guard all.contains(where: { Self.lies($0, in: item) }) else {
+      guard all.contains(where: { Self.lies($0, in: item, root) }) else {
         throw LorascError(
           .noMatch,
           "option modules_to_save: '\(item)' is no module that can be trained in full here",
@@ -23,7 +24,7 @@ struct FullTensors {
       }
     }
     chosen = all.filter { tensor in
-      if wanted.contains(where: { Self.lies(tensor, in: $0) }) { return true }
+      if wanted.contains(where: { Self.lies(tensor, in: $0, root) }) { return true }
       guard tensor.kind == .bias || tensor.name.hasSuffix(".bias") else { return false }
       switch settings.bias {
       case .none: return false
@@ -36,11 +37,12 @@ struct FullTensors {
   }
 
   /// Names of the head, which is trained anyway.
-  private static let heads = ["classifier", "score"]
+  private static let heads = ["classifier", "score", "pre_classifier"]
 
   private static func all(_ model: Model, _ head: HeadDescription) -> [Tensor] {
     var all: [Tensor] = []
-    for (index, module) in model.matrices.enumerated() where model.isBackbone(index, head) {
+    for (index, module) in model.matrices.enumerated()
+    where model.isBackbone(index, head) && !model.isTied(index, head) {
       all.append(
         Tensor(
           name: module.name + ".weight", place: .weight(index), kind: .matrix,
@@ -57,16 +59,19 @@ struct FullTensors {
         Tensor(
           name: module.name + ".weight", place: .gamma(index), kind: .norm,
           shape: [module.columns]))
-      all.append(
-        Tensor(
-          name: module.name + ".bias", place: .beta(index), kind: .norm, shape: [module.columns]))
+      if module.beta != nil {
+        all.append(
+          Tensor(
+            name: module.name + ".bias", place: .beta(index), kind: .norm,
+            shape: [module.columns]))
+      }
     }
     return all
   }
 
   /// True where a module that holds the tensor has a name with this end, as PEFT compares.
-  private static func lies(_ tensor: Tensor, in item: String) -> Bool {
-    var module = ("bert." + tensor.name)[...]
+  private static func lies(_ tensor: Tensor, in item: String, _ root: String) -> Bool {
+    var module = (root + tensor.name)[...]
     while let dot = module.lastIndex(of: ".") {
       module = module[..<dot]
       if module.hasSuffix(item) { return true }

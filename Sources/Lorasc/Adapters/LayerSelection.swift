@@ -6,9 +6,11 @@
 struct LayerSelection: Sendable {
   private let indices: Set<Int>
   private let patterns: [String]
+  private let names: ModuleName
 
   /// nil: every layer.
-  init?(_ options: Options) throws {
+  init?(_ options: Options, _ names: ModuleName) throws {
+    self.names = names
     let items = try options.list("layers_to_transform")
     patterns = try options.list("layers_pattern")
     if items.isEmpty {
@@ -28,7 +30,7 @@ struct LayerSelection: Sendable {
   }
 
   func contains(_ moduleName: String) -> Bool {
-    ModuleName.spellings(moduleName).contains { index(of: $0).map(indices.contains) ?? false }
+    names.spellings(moduleName).contains { index(of: $0).map(indices.contains) ?? false }
   }
 
   private func index(of moduleName: String) -> Int? {

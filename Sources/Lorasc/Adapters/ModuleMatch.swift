@@ -5,7 +5,8 @@ struct ModuleMatch {
   let targets: [Int]
 
   init(_ model: Model, _ settings: AdapterSettings) throws {
-    let rules = try TargetRules(targets: settings.targets, exclude: settings.exclude)
+    let rules = try TargetRules(
+      targets: settings.targets, exclude: settings.exclude, model.moduleName)
     let candidates = model.matrices.indices.filter { model.isBackbone($0, settings.head) }
     let names = candidates.map { model.matrices[$0].name }
     let isList = if case .names = rules.targets { true } else { false }
@@ -13,11 +14,18 @@ struct ModuleMatch {
       let module = model.matrices[index]
       if case .allLinear = rules.targets, !module.isLinear { return false }
       // What is trained in full gets no adapter beside.
-      if settings.modulesToSave.contains(where: { ModuleName.lies(module.name, in: $0) }) {
+      if settings.modulesToSave.contains(where: { model.moduleName.lies(module.name, in: $0) }) {
         return false
       }
       if isList, let layers = settings.layers, !layers.contains(module.name) { return false }
       return rules.matches(module.name, isOutputLayer: module.isOutputLayer)
+    }
+    if let tied = targets.first(where: { model.isTied($0, settings.head) }) {
+      let name = model.matrices[tied].name
+      throw LorascError(
+        .unsupported,
+        "\(name) is the output layer too (tie_word_embeddings): an adapter on it is not offered",
+        subject: name)
     }
     if settings.allowNoMatch { return }
     func refuse(_ option: String, _ offender: String) -> LorascError {
@@ -44,19 +52,34 @@ struct ModuleMatch {
 }
 
 /// How rules see a module's name.
-enum ModuleName {
-  /// As the bare encoder has it, and as a model with a head has it: a rule may be for either.
-  static func spellings(_ name: String) -> [String] { [name, "bert." + name] }
+struct ModuleName {
+  let form: Architecture
+
+  /// As the bare backbone has it, as a model with a head has it, and as some programs call it: a
+  /// rule may be for any.
+  func spellings(_ name: String) -> [String] {
+    ([name] + [form.otherName(name)].compactMap { $0 }).flatMap { [$0, form.prefix + $0] }
+  }
 
   /// True where these parts, whole between dots, stand anywhere in the name.
-  static func lies(_ name: String, in part: String) -> Bool {
-    (".bert." + name + ".").contains("." + part + ".")
+  func lies(_ name: String, in part: String) -> Bool {
+    spellings(name).contains { ("." + $0 + ".").contains("." + part + ".") }
   }
 }
 
 extension Model {
-  /// The pooler takes part only under the head that uses it.
+  var moduleName: ModuleName { ModuleName(form: form) }
+
+  /// The pooler takes part only under the head that uses it, and so does the output layer.
   func isBackbone(_ matrix: Int, _ head: HeadDescription) -> Bool {
-    matrix != bert.pooler || head.kind == .classifier
+    if matrix == backbone.pooler { return head.kind == .classifier }
+    return !matrices[matrix].isOutputLayer || head.kind == .language
+  }
+
+  /// True for an embedding that is the output layer too: a change of one would be a change of
+  /// both.
+  func isTied(_ matrix: Int, _ head: HeadDescription) -> Bool {
+    guard let output = backbone.output, head.kind == .language else { return false }
+    return output.isTied && output.matrix == matrix
   }
 }

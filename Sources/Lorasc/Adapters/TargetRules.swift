@@ -1,7 +1,7 @@
 /// Which modules get an adapter, by the rules of PEFT's `check_target_module_exists`.
 ///
 /// ```swift
-/// let rules = try TargetRules(targets: "query,value", exclude: #".*layer\.0\..*"#)
+/// let rules = try TargetRules(targets: "query,value", exclude: #".*layer\.0\..*"#, names)
 /// rules.matches("encoder.layer.1.attention.self.query", isOutputLayer: false)  // true
 /// rules.matches("encoder.layer.0.attention.self.query", isOutputLayer: false)  // false
 /// ```
@@ -23,17 +23,19 @@ struct TargetRules: Sendable {
 
   let targets: Selection
   let exclude: Selection?
+  private let names: ModuleName
 
-  init(targets: Selection, exclude: Selection? = nil) {
+  init(targets: Selection, exclude: Selection? = nil, _ names: ModuleName) {
     self.targets = targets
     self.exclude = exclude
+    self.names = names
   }
 
   /// From the texts of `target_modules` and `exclude_modules`.
   ///
   /// - Throws: `.option`: no target, an empty item of a list, a bad pattern (which is then the
   ///   subject), or `all-linear` as an exclusion, which PEFT would take for a module's name.
-  init(targets: String, exclude: String = "") throws {
+  init(targets: String, exclude: String = "", _ names: ModuleName) throws {
     guard let targets = try Selection(targets, option: "target_modules") else {
       throw Options.bad("target_modules", targets, "names no module")
     }
@@ -41,12 +43,7 @@ struct TargetRules: Sendable {
     if case .allLinear = excluded {
       throw Options.bad("exclude_modules", exclude, "is a word of target_modules only")
     }
-    self.init(targets: targets, exclude: excluded)
-  }
-
-  init(_ options: Options) throws {
-    try self.init(
-      targets: options.text("target_modules"), exclude: options.text("exclude_modules"))
+    self.init(targets: targets, exclude: excluded, names)
   }
 
   /// Whether a linear module gets an adapter. An exclusion wins over a target.
@@ -54,7 +51,7 @@ struct TargetRules: Sendable {
   /// - Parameter isOutputLayer: only `all-linear` leaves that one out; a name or a pattern may
   ///   ask for it.
   func matches(_ moduleName: String, isOutputLayer: Bool) -> Bool {
-    let names = ModuleName.spellings(moduleName)
+    let names = names.spellings(moduleName)
     if let exclude, names.contains(where: { exclude.matches($0, isOutputLayer: false) }) {
       return false
     }
@@ -64,7 +61,7 @@ struct TargetRules: Sendable {
   /// The first item of a list that matches, nil where the target is no list.
   func rule(for moduleName: String) -> String? {
     guard case .names(let items) = targets else { return nil }
-    let names = ModuleName.spellings(moduleName)
+    let names = names.spellings(moduleName)
     return items.first { item in names.contains { Selection.item(item, matches: $0) } }
   }
 
@@ -72,12 +69,12 @@ struct TargetRules: Sendable {
   /// error, which PEFT would pass over as long as another item matches. Exclusions do not count
   /// here, an item whose modules are all excluded does match.
   func unmatchedItems(in names: [String]) -> [String] {
-    targets.unmatchedItems(in: names.flatMap(ModuleName.spellings))
+    targets.unmatchedItems(in: names.flatMap(self.names.spellings))
   }
 
   /// The items of the exclusion that match none of these modules.
   func unmatchedExclusions(in names: [String]) -> [String] {
-    exclude?.unmatchedItems(in: names.flatMap(ModuleName.spellings)) ?? []
+    exclude?.unmatchedItems(in: names.flatMap(self.names.spellings)) ?? []
   }
 }
 

@@ -36,9 +36,9 @@ public struct MergeReport: Sendable {
 extension Adapter {
   /// Writes the merged view as a Hugging Face folder, in one step and tensor by tensor: weights
   /// in the base's element types or in `type` (float32 arithmetic, one rounding), config.json with `id2label` and
-  /// `problem_type`, and the tokenizer's files. Head `classifier` opens as
-  /// `AutoModelForSequenceClassification`, `mean_linear` as a `SentenceTransformer`, whose
-  /// `encode` gives the logits.
+  /// `problem_type`, and the tokenizer's files. Heads of transformers' open as its classes for
+  /// them, `mean_linear` as a `SentenceTransformer`, whose `encode` gives the logits, `embedding`
+  /// as one whose `encode` gives the means.
   ///
   /// An existing folder is replaced and keeps its other files; the model's own is refused.
   ///
@@ -81,19 +81,23 @@ private final class MergedFolder {
   func write() throws -> MergeReport {
     try writeWeights()
     try writeConfig()
-    if adapter.head.kind == .meanLinear { try writeSentenceTransformer() }
-    for name in ModelFolder.companions(of: adapter.head.kind) {
+    if isSentenceTransformer { try writeSentenceTransformer() }
+    for name in ModelFolder.companions(forSentences: isSentenceTransformer) {
       let source = Files.join(model.path, name)
       guard let status = Files.status(of: source), Files.isRegular(status) else { continue }
       try folder.copyFile(from: source, to: name)
     }
     // A chain of modules from an earlier merge would hide transformers' own head.
-    let isClassifier = adapter.head.kind == .classifier
+    let hidesHead = !isSentenceTransformer
     try folder.commit { name in
-      AtomicFolder.isOldWeights(name) || (isClassifier && name == "modules.json")
+      AtomicFolder.isOldWeights(name) || (hidesHead && name == "modules.json")
     }
     if changedElements > 0 { report.roundedAway = Double(lostElements) / Double(changedElements) }
     return report
+  }
+
+  private var isSentenceTransformer: Bool {
+    [.meanLinear, .embedding].contains(adapter.head.kind)
   }
 
   // MARK: Weights
@@ -101,7 +105,8 @@ private final class MergedFolder {
   /// Where a tensor's merged values come from; nil: as in the base.
   private enum Source {
     case matrix(Int)
-    case full(Int)
+    /// - Parameter matrix: that the parameter stands for, if it does
+    case full(Int, matrix: Int?)
   }
 
   private func writeWeights() throws {
@@ -110,16 +115,18 @@ private final class MergedFolder {
       sources[model.matrices[matrix].name + ".weight"] = .matrix(matrix)
     }
     for full in adapter.fullParameters where !full.place.isHead {
-      sources[adapter.parameters.list[full.parameter].name] = .full(full.parameter)
+      let matrix: Int? = if case .weight(let index) = full.place { index } else { nil }
+      sources[adapter.parameters.list[full.parameter].name] = .full(full.parameter, matrix: matrix)
     }
 
-    let kept = try encoderTensors()
-    let prefix = adapter.head.kind == .classifier ? "bert." : ""
+    let kept = try backboneTensors()
+    let prefix = model.prefix(of: adapter.head.kind)
     var tensors = kept.map {
       SafetensorsWriter.Tensor(
-        name: prefix + model.bareName($0.name), type: written($0.type), shape: $0.shape)
+        name: isBesideBackbone($0.name) ? $0.name : prefix + model.bareName($0.name),
+        type: written($0.type), shape: $0.shape)
     }
-    let headParameters = adapter.head.kind == .classifier ? adapter.headParameters : []
+    let headParameters = adapter.head.kind == .meanLinear ? [] : adapter.headParameters
     for parameter in headParameters {
       let description = adapter.parameters.list[parameter]
       tensors.append(
@@ -136,11 +143,23 @@ private final class MergedFolder {
     report.tensors = tensors.count
   }
 
+  /// The output layer of a language model has no prefix, and goes along with that head only.
+  private func isBesideBackbone(_ name: String) -> Bool {
+    model.matrices.contains { $0.isOutputLayer && name == $0.name + ".weight" }
+  }
+
+  /// Of heads, none of which is part of a backbone.
+  private static let headNames = [
+    "classifier.", "cls.", "cls_classifier.", "distillation_classifier.", "lm_head.", "score.",
+    "pre_classifier.", "vocab_", "qa_outputs.",
+  ]
+
   /// The base's tensors without heads of other tasks, wide types first.
-  private func encoderTensors() throws -> [TensorEntry] {
+  private func backboneTensors() throws -> [TensorEntry] {
     let entries = try model.store.names
       .filter { name in
-        name.hasPrefix(model.prefix) && !["classifier.", "cls."].contains { name.hasPrefix($0) }
+        if isBesideBackbone(name) { return adapter.head.kind == .language }
+        return name.hasPrefix(model.prefix) && !Self.headNames.contains { name.hasPrefix($0) }
       }
       .map { try model.store.entry($0) }
     // A stable sort: the file's order within a width.
@@ -169,8 +188,10 @@ private final class MergedFolder {
     switch source {
     case .matrix(let matrix):
       try adapter.weight(ofMatrix: matrix, .merged, into: merged.pointer, compute)
-    case .full(let parameter):
+      try model.asStored(matrix, merged)
+    case .full(let parameter, let matrix):
       adapter.fullValue(parameter, .merged, into: merged.pointer)
+      if let matrix { try model.asStored(matrix, merged) }
     case nil:
       base.withBuffer { _ = merged.buffer.update(fromContentsOf: $0) }
     }
@@ -275,9 +296,18 @@ private final class MergedFolder {
   private func writeConfig() throws {
     var config = model.configJSON
     let head = adapter.head
-    config["architectures"] = [
-      .string(head.kind == .classifier ? "BertForSequenceClassification" : "BertModel")
-    ]
+    let architecture = model.form.headClasses[head.kind] ?? model.form.baseClass
+    config["architectures"] = [.string(architecture)]
+    if head.kind != .language, head.kind != .embedding { describeLabels(head, in: &config) }
+    if type != .auto {
+      let names: [MergeType: String] = [.f32: "float32", .f16: "float16", .bf16: "bfloat16"]
+      config["torch_dtype"] = .string(names[type] ?? "float32")
+      if config["dtype"] != nil { config["dtype"] = config["torch_dtype"] }
+    }
+    try folder.write(try JSONValue.object(config).text(), to: "config.json")
+  }
+
+  private func describeLabels(_ head: HeadDescription, in config: inout JSONObject) {
     var names = JSONObject()
     var numbers = JSONObject()
     for label in 0..<head.labels {
@@ -288,12 +318,6 @@ private final class MergedFolder {
     config["id2label"] = .object(names)
     config["label2id"] = .object(numbers)
     config["problem_type"] = .string(head.problem.rawValue)
-    if type != .auto {
-      let names: [MergeType: String] = [.f32: "float32", .f16: "float16", .bf16: "bfloat16"]
-      config["torch_dtype"] = .string(names[type] ?? "float32")
-      if config["dtype"] != nil { config["dtype"] = config["torch_dtype"] }
-    }
-    try folder.write(try JSONValue.object(config).text(), to: "config.json")
   }
 
   private func writeSentenceTransformer() throws {
@@ -303,10 +327,10 @@ private final class MergedFolder {
         "type": .string("sentence_transformers.models." + type),
       ]
     }
-    let modules: JSONValue = [
-      module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling"),
-      module(2, "2_Dense", "Dense"),
-    ]
+    let hasDense = adapter.head.kind == .meanLinear
+    let modules =
+      [module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling")]
+      + (hasDense ? [module(2, "2_Dense", "Dense")] : [])
     let hidden = Int64(model.hiddenSize)
     let pooling: JSONValue = [
       "word_embedding_dimension": .integer(hidden), "pooling_mode_cls_token": false,
@@ -317,15 +341,16 @@ private final class MergedFolder {
       "in_features": .integer(hidden), "out_features": .integer(Int64(adapter.head.labels)),
       "bias": true, "activation_function": "torch.nn.modules.linear.Identity",
     ]
-    try folder.write(try modules.text(), to: "modules.json")
+    try folder.write(try JSONValue.array(modules).text(), to: "modules.json")
     try folder.write(try pooling.text(), to: "1_Pooling/config.json")
-    try folder.write(try dense.text(), to: "2_Dense/config.json")
     if Files.status(of: Files.join(model.path, "sentence_bert_config.json")) == nil {
       let transformer: JSONValue = [
         "max_seq_length": .integer(Int64(model.maximumPositions)), "do_lower_case": false,
       ]
       try folder.write(try transformer.text(), to: "sentence_bert_config.json")
     }
+    guard hasDense else { return }
+    try folder.write(try dense.text(), to: "2_Dense/config.json")
     let parameters = zip(adapter.headParameters, ["linear.weight", "linear.bias"]).map { ($0, $1) }
     let writer = try SafetensorsWriter(
       path: try folder.path(of: "2_Dense/model.safetensors"),
@@ -340,12 +365,30 @@ private final class MergedFolder {
 
 extension ModelFolder {
   /// Files that go with the weights unchanged.
-  static func companions(of head: HeadKind) -> [String] {
+  static func companions(forSentences: Bool) -> [String] {
     let tokenizer = [
       "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
       "special_tokens_map.json", "added_tokens.json", "sentencepiece.bpe.model", "spiece.model",
+      "tokenizer.model", "chat_template.jinja", "generation_config.json",
+      "preprocessor_config.json",
     ]
     let sentence = ["sentence_bert_config.json", "config_sentence_transformers.json"]
-    return head == .meanLinear ? tokenizer + sentence : tokenizer
+    return forSentences ? tokenizer + sentence : tokenizer
+  }
+}
+
+extension Model {
+  /// Values of a matrix from the module's layout to the file's.
+  func asStored(_ matrix: Int, _ values: FloatBuffer) throws {
+    let module = matrices[matrix]
+    guard module.kind == .conv1D else { return }
+    let copy = try FloatBuffer(count: values.count, what: module.name)
+    for row in 0..<module.rows {
+      for column in 0..<module.columns {
+        copy.pointer[column * module.rows + row] = values.pointer[row * module.columns + column]
+      }
+    }
+    values.pointer.update(from: copy.pointer, count: values.count)
+    withExtendedLifetime((copy, values)) {}
   }
 }

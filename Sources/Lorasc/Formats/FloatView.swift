@@ -27,6 +27,31 @@ final class FloatView: @unchecked Sendable {
   /// A copy.
   var values: [Float] { withBuffer { Array($0) } }
 
+  /// A matrix with rows and columns exchanged, in memory of its own.
+  func transposed() throws -> FloatView {
+    guard shape.count == 2 else {
+      throw LorascError(.format, "a tensor of shape \(shape) cannot be transposed")
+    }
+    let (rows, columns) = (shape[0], shape[1])
+    let copy = try FloatBuffer(count: count, what: "transposed tensor")
+    withBuffer { values in
+      for row in 0..<rows {
+        for column in 0..<columns {
+          copy.pointer[column * rows + row] = values[row * columns + column]
+        }
+      }
+    }
+    return FloatView(shape: [columns, rows], copy)
+  }
+
+  private init(shape: [Int], _ values: FloatBuffer) {
+    self.shape = shape
+    count = values.count
+    pointer = UnsafePointer(values.pointer)
+    isInPlace = false
+    owner = values
+  }
+
   /// - Parameter owner: keeps `bytes` valid.
   /// - Throws: `.unsupported` for a type that holds no such floats; `.outOfMemory`.
   init(entry: TensorEntry, bytes: UnsafeRawBufferPointer, owner: AnyObject) throws {

@@ -1,22 +1,53 @@
-/// Rows of token ids one after another without padding, in the caller's memory, which
+/// Rows of token ids one after another without padding, or images, in the caller's memory, which
 /// must stay valid and unchanged while a call uses it.
 public struct Batch: @unchecked Sendable {
   /// `offsets[rows]` ids in all.
   public var tokens: UnsafeBufferPointer<Int32>
   /// rows + 1 numbers, the first 0, strictly increasing: row i is `[offsets[i], offsets[i + 1])`.
+  /// Of images: empty.
   public var offsets: UnsafeBufferPointer<Int64>
+  /// Instead of tokens.
+  public var images: Images?
   /// Beside `tokens`; nil: all 0.
   public var tokenTypes: UnsafePointer<Int32>?
   /// A class a row; `ignoredLabel`: the row has no loss.
   public var labels: UnsafePointer<Int32>?
-  /// Regression targets, (rows, num_labels).
+  /// Beside `tokens`: for `token` heads classes, for `language` heads what should stand there
+  /// (nil: the tokens themselves); `ignoredLabel`: no loss.
+  public var tokenLabels: UnsafePointer<Int32>?
+  /// Beside `tokens`: weights >= 0 of their losses; nil: all 1.
+  public var tokenWeights: UnsafePointer<Float>?
+  /// Of regression, or of several labels at once (0 to 1), (rows, num_labels).
   public var targets: UnsafePointer<Float>?
   /// A weight >= 0 a row; nil: all 1.
   public var rowWeights: UnsafePointer<Float>?
 
   public static let ignoredLabel: Int32 = -100
 
-  public var rows: Int { max(0, offsets.count - 1) }
+  /// Pixels (rows, channels, height, width), one image after another.
+  public struct Images: @unchecked Sendable {
+    public enum Pixels: @unchecked Sendable {
+      /// As the model takes them.
+      case float32(UnsafePointer<Float>)
+      /// Taken as (pixel / 255 − mean) / deviation, by channel.
+      case uint8(UnsafePointer<UInt8>, mean: [Float], deviation: [Float])
+    }
+    public var pixels: Pixels
+    public var rows: Int
+    public var channels: Int
+    public var height: Int
+    public var width: Int
+
+    public init(pixels: Pixels, rows: Int, channels: Int, height: Int, width: Int) {
+      self.pixels = pixels
+      self.rows = rows
+      self.channels = channels
+      self.height = height
+      self.width = width
+    }
+  }
+
+  public var rows: Int { images?.rows ?? max(0, offsets.count - 1) }
 
   public init(
     tokens: UnsafeBufferPointer<Int32>, offsets: UnsafeBufferPointer<Int64>,
@@ -31,8 +62,26 @@ public struct Batch: @unchecked Sendable {
     self.rowWeights = rowWeights
   }
 
-  /// - Throws: `.shape` where the offsets are not 0 = o_0 < o_1 < … = count of the tokens.
+  public init(
+    images: Images, labels: UnsafePointer<Int32>? = nil, targets: UnsafePointer<Float>? = nil,
+    rowWeights: UnsafePointer<Float>? = nil
+  ) {
+    self.init(
+      tokens: UnsafeBufferPointer(start: nil, count: 0),
+      offsets: UnsafeBufferPointer(start: nil, count: 0), labels: labels, targets: targets,
+      rowWeights: rowWeights)
+    self.images = images
+  }
+
+  /// - Throws: `.shape` where there is no row, or the offsets are not 0 = o_0 < o_1 < … = count
+  ///   of the tokens.
   func checkOffsets() throws {
+    if let images {
+      guard images.rows >= 1 else {
+        throw LorascError(.shape, "the batch has no rows", subject: "rows")
+      }
+      return
+    }
     guard offsets.count >= 2 else {
       throw LorascError(.shape, "the batch has no rows", subject: "offsets")
     }
@@ -73,8 +122,20 @@ public final class Dataset: @unchecked Sendable {
   /// - Parameters:
   ///   - rows: token ids of each row, at least one each
   ///   - labels: a class a row, or nil
-  ///   - targets: regression targets, (rows, num_labels) flattened, or nil
-  public init(rows: [[Int32]], labels: [Int32]? = nil, targets: [Float]? = nil) throws {
+  ///   - targets: of regression or several labels, (rows, num_labels) flattened, or nil
+  ///   - tokenLabels: for each row labels beside its tokens, or nil
+  ///   - tokenWeights: for each row weights beside its tokens, or nil
+  public init(
+    rows: [[Int32]], labels: [Int32]? = nil, targets: [Float]? = nil,
+    tokenLabels: [[Int32]]? = nil, tokenWeights: [[Float]]? = nil
+  ) throws {
+    for (lengths, name) in [
+      (tokenLabels?.map(\.count), "token_labels"), (tokenWeights?.map(\.count), "token_weights"),
+    ] {
+      guard lengths == nil || lengths == rows.map(\.count) else {
+        throw LorascError(.shape, "\(name) and rows differ in length", subject: name)
+      }
+    }
     guard labels.map({ $0.count == rows.count }) ?? true else {
       throw LorascError(
         .shape, "\(labels?.count ?? 0) labels for \(rows.count) rows", subject: "labels")
@@ -102,10 +163,12 @@ public final class Dataset: @unchecked Sendable {
       owned.append(buffer)
       return UnsafePointer(buffer.pointer)
     }
-    let batch = Batch(
+    var batch = Batch(
       tokens: UnsafeBufferPointer(tokenBuffer.buffer),
       offsets: UnsafeBufferPointer(offsetBuffer.buffer),
       labels: try keep(labels, "labels"), targets: try keep(targets, "targets"))
+    batch.tokenLabels = try keep(tokenLabels?.flatMap { $0 }, "token_labels")
+    batch.tokenWeights = try keep(tokenWeights?.flatMap { $0 }, "token_weights")
     try batch.checkOffsets()
     self.batch = batch
     self.owned = owned

@@ -15,25 +15,28 @@ public final class Model: @unchecked Sendable {
   let level: KernelLevel
   let configJSON: JSONObject
   let store: TensorStore
-  /// "bert." or ""
+  let form: Architecture
+  /// Of the backbone's tensors in the files: "bert." or "", as the architecture has it.
   let prefix: String
-  let bert: BertBackbone
+  let backbone: Backbone
+  let truncation: RowTruncation
   let head: TaskHead?
 
-  public var architecture: String { "bert" }
-  public var hiddenSize: Int { bert.config.hiddenSize }
-  public var intermediateSize: Int { bert.config.intermediateSize }
-  public var attentionHeads: Int { bert.config.heads }
-  public var layerCount: Int { bert.config.layers }
-  public var vocabularySize: Int { bert.config.vocabulary }
-  public var maximumPositions: Int { bert.config.positions }
+  public var architecture: String { form.modelType }
+  public var hiddenSize: Int { backbone.sizes.hidden }
+  public var intermediateSize: Int { backbone.sizes.intermediate }
+  public var attentionHeads: Int { backbone.sizes.heads }
+  public var layerCount: Int { backbone.blocks.count }
+  public var vocabularySize: Int { backbone.sizes.vocabulary }
+  /// Longest row, in tokens.
+  public var maximumPositions: Int { backbone.sizes.positions }
   /// The folder's own head.
   public var headDescription: HeadDescription? { head?.description }
   public var kernels: String { level.rawValue }
 
   /// Linear modules first, then embeddings.
-  var matrices: [MatrixModule] { bert.matrices }
-  var norms: [NormModule] { bert.norms }
+  var matrices: [MatrixModule] { backbone.matrices }
+  var norms: [NormModule] { backbone.norms }
 
   /// - Parameter options: of scope "model"
   /// - Throws: `.notFound`, `.io`, `.format`, `.architecture`, `.unsupported`, `.nonFinite`,
@@ -41,26 +44,33 @@ public final class Model: @unchecked Sendable {
   public init(path: String, options: Options = Options()) throws {
     self.path = path
     threads = try options.integer("threads")
+    truncation = RowTruncation(rawValue: try options.text("truncation")) ?? .error
     level = try KernelLevel(option: try options.text("kernels"))
     let kernels = try level.table()
     configJSON = try ModelFolder.config(path)
-    let kind = try ModelFolder.modelType(configJSON, path)
-    guard kind == "bert" else {
-      throw LorascError(
-        .architecture, "\(path): model_type \(kind) is not known; known: bert", subject: kind)
-    }
-    let config = try namingFile(Files.join(path, "config.json")) { [configJSON] in
-      try BertConfig(configJSON)
-    }
+    let form = try Architecture.named(try ModelFolder.modelType(configJSON, path), path)
     store = try TensorStore(folder: path)
-    let tensors = NamedTensors(store, prefix: "bert.", kernels: kernels)
+    let tensors = NamedTensors(store, prefix: form.prefix, kernels: kernels)
     prefix = tensors.prefix
-    bert = try BertBackbone(config, tensors)
-    head = try ModelFolder.head(
-      path, configJSON, tensors, hidden: config.hiddenSize, hasPooler: bert.pooler != nil)
+    let backbone = try namingFile(Files.join(path, "config.json")) { [configJSON] in
+      try form.backbone(ConfigReader(json: configJSON), tensors)
+    }
+    self.form = form
+    self.backbone = backbone
+    head = try ModelFolder.head(path, configJSON, tensors, form, backbone)
   }
 
-  /// Names of all tensors, in the order of the files, without "bert.".
+  /// How a head's classifier follows this backbone; nil: the head has none, or isn't offered.
+  func classifier(_ kind: HeadKind) -> ClassifierForm? {
+    switch kind {
+    case .classifier: form.classifier(backbone)
+    case .token: form.tokenClassifier
+    case .meanLinear: .meanLinear
+    case .language, .embedding: nil
+    }
+  }
+
+  /// Names of all tensors, in the order of the files, without the prefix of the model's class.
   public var tensorNames: [String] { store.names.map(bareName) }
 
   /// Elements of all floating-point tensors: position ids and their like are no parameters.
@@ -72,7 +82,7 @@ public final class Model: @unchecked Sendable {
 
   public func shape(of name: String) throws -> [Int] { try store.entry(storedName(name)).shape }
 
-  /// A tensor as float32, under its name with or without "bert.".
+  /// A tensor as float32, under its name with or without the prefix of the model's class.
   func tensor(_ name: String) throws -> FloatView { try store.float32(try storedName(name)) }
 
   /// - Parameter out: as many floats as the shape's product
@@ -102,9 +112,14 @@ public final class Model: @unchecked Sendable {
   /// Identifies the weights: names, shapes, types and bytes.
   func fingerprint() throws -> UInt64 { try store.fingerprint() }
 
-  func limits(head: HeadDescription?) -> StagedBatch.Limits {
-    StagedBatch.Limits(
-      vocabulary: bert.config.vocabulary, positions: bert.config.positions,
-      tokenTypes: bert.config.tokenTypes, labels: head?.labels ?? 0, problem: head?.problem)
+  func limits(head: HeadDescription?) -> BatchLimits {
+    var limits = BatchLimits(
+      vocabulary: backbone.sizes.vocabulary, positions: backbone.sizes.positions,
+      tokenTypes: backbone.sizes.tokenTypes, truncation: truncation, head: head)
+    switch backbone.inputs {
+    case .tokens(let inputs): limits.positionRule = inputs.positions
+    case .pixels(let inputs): limits.images = inputs
+    }
+    return limits
   }
 }

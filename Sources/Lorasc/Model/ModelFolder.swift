@@ -13,45 +13,71 @@ enum ModelFolder {
     return type
   }
 
-  /// The folder's own head: sentence-transformers' mean pooling and dense module, or
-  /// transformers' classifier; nil where there is neither.
+  /// The folder's own head: sentence-transformers' mean pooling and dense module, one of
+  /// transformers' by config.json's class or the tensors' names; nil where there is none.
   static func head(
-    _ path: String, _ config: JSONObject, _ tensors: NamedTensors, hidden: Int, hasPooler: Bool
+    _ path: String, _ config: JSONObject, _ tensors: NamedTensors, _ form: Architecture,
+    _ backbone: Backbone
   ) throws -> TaskHead? {
     if let dense = try meanPooledDense(path) {
-      let file = try SafetensorsFile(path: Files.join(dense, "model.safetensors"))
-      let weight = try file.float32("linear.weight")
-      let bias = try file.float32("linear.bias")
-      guard weight.shape.count == 2, weight.shape[1] == hidden, weight.shape[0] >= 1,
-        bias.shape == [weight.shape[0]]
-      else {
-        throw LorascError(
-          .format,
-          "\(dense): linear.weight \(weight.shape), linear.bias \(bias.shape) for hidden "
-            + "size \(hidden)", subject: "linear.weight")
-      }
-      return TaskHead(
-        description: try description(config, .meanLinear, labels: weight.shape[0]),
-        weight: weight, bias: bias)
+      return try meanLinear(dense, config, hidden: backbone.sizes.hidden)
     }
-    guard tensors.store.contains("classifier.weight"), hasPooler else { return nil }
-    let shape = try tensors.store.entry("classifier.weight").shape
+    let classes = try config.optionalStrings("architectures") ?? []
+    let named = form.headClasses.first { classes.contains($0.value) }?.key
+    if let output = backbone.output, named == .language || (named == nil && classes.isEmpty) {
+      let description = HeadDescription(
+        kind: .language,
+        labels: backbone.matrices[output.matrix].isLinear
+          ? backbone.matrices[output.matrix].outFeatures : backbone.sizes.vocabulary,
+        problem: .nextToken)
+      return TaskHead(description: description, tensors: [:])
+    }
+    let kind = named == .token ? HeadKind.token : .classifier
+    guard
+      let classifier = kind == .token ? form.tokenClassifier : form.classifier(backbone),
+      tensors.store.contains(classifier.output + ".weight")
+    else { return nil }
+    let name = classifier.output + ".weight"
+    let shape = try tensors.store.entry(name).shape
     guard shape.count == 2, shape[0] >= 1 else {
+      throw LorascError(.format, "\(path): \(name) has shape \(shape)", subject: name)
+    }
+    let list = classifier.tensors(labels: shape[0], hidden: backbone.sizes.hidden)
+    return TaskHead(
+      description: try description(config, kind, labels: shape[0]),
+      tensors: Dictionary(
+        uniqueKeysWithValues: try list.map {
+          ($0.tensor, try tensors.plain($0.name, shape: $0.shape))
+        }))
+  }
+
+  private static func meanLinear(_ dense: String, _ config: JSONObject, hidden: Int) throws
+    -> TaskHead
+  {
+    let file = try SafetensorsFile(path: Files.join(dense, "model.safetensors"))
+    let weight = try file.float32("linear.weight")
+    let bias = try file.float32("linear.bias")
+    guard weight.shape.count == 2, weight.shape[1] == hidden, weight.shape[0] >= 1,
+      bias.shape == [weight.shape[0]]
+    else {
       throw LorascError(
-        .format, "\(path): classifier.weight has shape \(shape)", subject: "classifier.weight")
+        .format,
+        "\(dense): linear.weight \(weight.shape), linear.bias \(bias.shape) for hidden "
+          + "size \(hidden)", subject: "linear.weight")
     }
     return TaskHead(
-      description: try description(config, .classifier, labels: shape[0]),
-      weight: try tensors.plain("classifier.weight", shape: [shape[0], hidden]),
-      bias: try tensors.plain("classifier.bias", shape: [shape[0]]))
+      description: try description(config, .meanLinear, labels: weight.shape[0]),
+      tensors: [.weight: weight, .bias: bias])
   }
 
   private static func description(_ config: JSONObject, _ kind: HeadKind, labels: Int) throws
     -> HeadDescription
   {
-    var problem: ProblemType = labels == 1 ? .regression : .classification
+    var problem: ProblemType =
+      labels == 1 && kind != .token ? .regression : .classification
     if let name = try config.optionalString("problem_type") {
-      guard let known = ProblemType(rawValue: name) else {
+      let offered: [ProblemType] = [.classification, .multiLabel, .regression]
+      guard let known = offered.first(where: { $0.rawValue == name }) else {
         throw LorascError(
           .unsupported, "config.json: problem_type \(name) is not offered", subject: "problem_type")
       }

@@ -1,9 +1,11 @@
 /// A frozen matrix of the backbone that can get an adapter: a linear module, Y = X Wᵀ + b, or
-/// an embedding, Y = rows of W. Names are module paths without the "bert." prefix, e.g.
-/// "encoder.layer.0.attention.self.query".
+/// an embedding, Y = rows of W. Names are module paths without the prefix of the model's class,
+/// e.g. "encoder.layer.0.attention.self.query" for BERT's.
 struct MatrixModule: Sendable {
   enum Kind: Sendable, Equatable {
     case linear
+    /// A linear module whose file holds Wᵀ, (in, out): GPT-2's Conv1D. `weight` is (out, in).
+    case conv1D
     /// - Parameter paddingIndex: the row that takes no gradient
     case embedding(paddingIndex: Int?)
   }
@@ -18,21 +20,21 @@ struct MatrixModule: Sendable {
   /// (out), or nil
   let bias: FloatView?
   /// `all-linear` leaves the output layer out.
-  let isOutputLayer: Bool
+  var isOutputLayer = false
 
-  var isLinear: Bool { kind == .linear }
+  var isLinear: Bool { kind == .linear || kind == .conv1D }
   /// Of `weight`.
   var rows: Int { isLinear ? outFeatures : inFeatures }
   var columns: Int { isLinear ? inFeatures : outFeatures }
   var count: Int { inFeatures * outFeatures }
 }
 
-/// A frozen LayerNorm of the backbone.
+/// A frozen normalisation of the backbone: LayerNorm, or without beta RMSNorm.
 struct NormModule: Sendable {
   let name: String
   /// (columns)
   let gamma: FloatView
-  let beta: FloatView
+  let beta: FloatView?
   let epsilon: Float
   let columns: Int
 }

@@ -1,6 +1,6 @@
 import CSupport
 
-/// A model's tensors under the names of its bare encoder, whatever prefix the file uses
+/// A model's tensors under the names of its bare backbone, whatever prefix the file uses
 /// ("bert.encoder…" in a BertForSequenceClassification, "encoder…" in a BertModel).
 struct NamedTensors {
   let store: TensorStore

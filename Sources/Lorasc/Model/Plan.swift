@@ -6,48 +6,92 @@ final class Plan {
   let batch: StagedBatch
   /// In the order of the model's matrices and norms.
   let layers: [any MatrixLayer]
-  let norms: [LayerNorm]
-  let encoder: BertEncoder
-  let head: HeadLayer?
+  let norms: [Norm]
+  let stack: TransformerStack
+  let head: (any OutputLayer)?
 
-  /// - Parameters:
-  ///   - head: nil: embeddings only
-  ///   - training: keep what the backward needs
-  init(
-    _ model: Model, head: HeadDescription?, tokenCapacity: Int, training: Bool, threads: Int
-  ) throws {
-    let arena = Arena()
-    compute = try model.compute(threads: threads)
+  struct Settings {
+    /// nil: hidden states only
+    var head: HeadDescription?
+    var tokenCapacity: Int
+    /// Keep what the backward needs.
+    var training = false
+    var recompute = Recompute.none
+    var threads: Int
+    /// Most examples of the contrastive loss in a batch.
+    var examples = 0
+  }
+
+  /// - Parameter arena: one that measures allocates nothing, and its plan must not run.
+  init(_ model: Model, _ settings: Settings, _ arena: Arena = Arena()) throws {
+    let tokens = settings.tokenCapacity
+    compute = try model.compute(threads: settings.threads)
     self.arena = arena
     batch = try StagedBatch(
-      tokenCapacity: tokenCapacity, limits: model.limits(head: head), arena: arena)
-    let linears = model.matrices.filter(\.isLinear).map { LinearLayer($0) }
-    let embeddings = model.matrices.filter { !$0.isLinear }.map { EmbeddingLayer($0) }
-    layers = linears + embeddings
-    norms = model.norms.map { LayerNorm($0) }
-    encoder = try BertEncoder(
-      model.bert, linears: linears, embeddings: embeddings, norms: norms, tokens: tokenCapacity,
-      training: training, compute, arena)
-    guard let head else {
-      self.head = nil
-      return
-    }
-    let output: LinearLayer
-    if let own = model.head, own.description.kind == head.kind,
-      own.description.labels == head.labels
-    {
-      output = LinearLayer(
-        "classifier", inFeatures: model.hiddenSize, outFeatures: head.labels,
-        weight: own.weight.pointer, bias: own.bias.pointer)
-    } else {
-      let zeros = try arena.matrix(head.labels, model.hiddenSize, "plan.head.weight")
-      output = LinearLayer(
-        "classifier", inFeatures: model.hiddenSize, outFeatures: head.labels, weight: zeros,
-        bias: try arena.floats(head.labels, "plan.head.bias"))
-    }
-    self.head = try HeadLayer(
-      head, columns: model.hiddenSize, output: output,
-      pooler: head.kind == .classifier ? model.bert.pooler.map { linears[$0] } : nil,
-      rows: tokenCapacity, arena: arena)
+      tokenCapacity: tokens, limits: model.limits(head: settings.head), arena: arena)
+    let modules = StackModules(model.backbone)
+    layers = modules.matrices
+    norms = modules.norms
+    stack = try TransformerStack(
+      model.backbone, modules, tokens: tokens, training: settings.training,
+      recompute: settings.recompute, compute, arena)
+    head = try settings.head.flatMap { try Self.head($0, model, modules, settings, arena) }
   }
+
+  private static func head(
+    _ head: HeadDescription, _ model: Model, _ modules: StackModules, _ settings: Settings,
+    _ arena: Arena
+  ) throws -> (any OutputLayer)? {
+    let tokens = settings.tokenCapacity
+    if let form = model.classifier(head.kind) {
+      return try classifier(form, head, model, modules, tokens, arena)
+    }
+    if head.kind == .embedding {
+      return try ContrastiveHead(
+        columns: model.hiddenSize, group: head.rowsOfExample, rows: tokens,
+        examples: settings.examples, arena)
+    }
+    guard let output = model.backbone.output else { return nil }
+    let matrix = model.matrices[output.matrix]
+    let layer =
+      output.isTied
+      ? LinearLayer(
+        "lm_head", inFeatures: matrix.outFeatures, outFeatures: matrix.inFeatures,
+        weight: matrix.weight.pointer, bias: nil)
+      : modules.linears[output.matrix]
+    return try LanguageHead(layer, tokens: tokens, arena)
+  }
+
+  private static func classifier(
+    _ form: ClassifierForm, _ head: HeadDescription, _ model: Model, _ modules: StackModules,
+    _ tokens: Int, _ arena: Arena
+  ) throws -> ClassifierHead {
+    let hidden = model.hiddenSize
+    let own = model.head.flatMap { $0.description.matches(head) ? $0 : nil }
+    func values(_ tensor: HeadTensor, _ count: Int) throws -> UnsafePointer<Float> {
+      if let view = own?.tensors[tensor] { return view.pointer }
+      return UnsafePointer(try arena.floats(count, "plan.head.\(tensor)"))
+    }
+    let output = LinearLayer(
+      form.output, inFeatures: hidden, outFeatures: head.labels,
+      weight: try values(.weight, head.labels * hidden),
+      bias: form.hasBias ? try values(.bias, head.labels) : nil)
+    let dense: LinearLayer? =
+      switch form.dense {
+      case .pooler: model.backbone.pooler.map { modules.linears[$0] }
+      case .own(let name):
+        LinearLayer(
+          name, inFeatures: hidden, outFeatures: hidden,
+          weight: try values(.denseWeight, hidden * hidden), bias: try values(.denseBias, hidden))
+      case nil: nil
+      }
+    return try ClassifierHead(
+      form, labels: head.labels, columns: hidden, output: output, dense: dense, items: tokens,
+      arena)
+  }
+}
+
+extension HeadDescription {
+  /// The same modules with the same shapes.
+  func matches(_ other: HeadDescription) -> Bool { kind == other.kind && labels == other.labels }
 }

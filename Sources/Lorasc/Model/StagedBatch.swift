@@ -2,33 +2,28 @@
 /// caller does to its memory later can lead an index astray.
 final class StagedBatch {
   let tokenCapacity: Int
-  /// (tokens): ids, positions within the row, segment ids.
+  /// (tokens): ids, positions as the model counts them, segment ids.
   let tokens: UnsafeMutablePointer<Int32>
   let positions: UnsafeMutablePointer<Int32>
   let tokenTypes: UnsafeMutablePointer<Int32>
+  /// (rows, patches, patch pixels): patches of images
+  let patches: UnsafeMutablePointer<Float>?
   /// (rows + 1): first token of each row.
   let starts: UnsafeMutablePointer<Int32>
   /// (rows): class or `Batch.ignoredLabel`; weight.
-  let labels: UnsafeMutablePointer<Int32>
+  private let labels: UnsafeMutablePointer<Int32>
   let weights: UnsafeMutablePointer<Float>
   /// (rows, num_labels)
-  let targets: UnsafeMutablePointer<Float>?
+  private let targets: UnsafeMutablePointer<Float>?
+  /// (tokens): the same for tokens, where the head goes by tokens.
+  private let tokenLabels: UnsafeMutablePointer<Int32>?
+  private let tokenWeights: UnsafeMutablePointer<Float>?
   private(set) var rows = 0
   private(set) var tokenCount = 0
-  private(set) var longestRow = 0
 
-  private let limits: Limits
+  private let limits: BatchLimits
 
-  /// What a batch may hold.
-  struct Limits {
-    var vocabulary: Int
-    var positions: Int
-    var tokenTypes: Int
-    var labels: Int
-    var problem: ProblemType?
-  }
-
-  init(tokenCapacity: Int, limits: Limits, arena: Arena) throws {
+  init(tokenCapacity: Int, limits: BatchLimits, arena: Arena) throws {
     self.tokenCapacity = tokenCapacity
     self.limits = limits
     tokens = try arena.integers(tokenCapacity, "plan.tokens")
@@ -37,110 +32,128 @@ final class StagedBatch {
     starts = try arena.integers(tokenCapacity + 1, "plan.starts")
     labels = try arena.integers(tokenCapacity, "plan.labels")
     weights = try arena.floats(tokenCapacity, "plan.weights")
+    patches = try limits.images.map {
+      try arena.matrix(tokenCapacity / $0.tokens, $0.patches * $0.patchPixels, "plan.patches")
+    }
     targets =
-      limits.problem == .regression
+      limits.head?.problem.usesTargets == true
       ? try arena.matrix(tokenCapacity, limits.labels, "plan.targets") : nil
+    let isByToken = limits.head?.isByToken == true
+    tokenLabels = isByToken ? try arena.integers(tokenCapacity, "plan.token_labels") : nil
+    tokenWeights = isByToken ? try arena.floats(tokenCapacity, "plan.token_weights") : nil
   }
 
   func length(of row: Int) -> Int { Int(starts[row + 1] - starts[row]) }
 
+  /// What a loss compares logits with.
+  func items(isByToken: Bool) -> LossItems {
+    if isByToken, let tokenLabels, let tokenWeights {
+      return LossItems(
+        count: tokenCount, labels: tokenLabels, weights: tokenWeights, targets: nil)
+    }
+    return LossItems(count: rows, labels: labels, weights: weights, targets: targets)
+  }
+
   func clear() {
     rows = 0
     tokenCount = 0
-    longestRow = 0
     starts[0] = 0
   }
 
   func fits(_ tokens: Int) -> Bool { tokenCount + tokens <= tokenCapacity }
 
   /// Adds row `row` of `batch`, whose offsets were checked.
-  /// - Throws: `.limit`, `.token`, `.label`, `.nonFinite`; the staged rows stay as they were.
+  /// - Throws: `.limit`, `.token`, `.label`, `.shape`, `.nonFinite`; the staged rows stay as they
+  ///   were.
   func append(_ row: Int, of batch: Batch, withLoss: Bool) throws {
-    let first = Int(batch.offsets[row])
-    let length = Int(batch.offsets[row + 1]) - first
-    try Self.check(row, of: batch, limits: limits, withLoss: withLoss)
-    guard fits(length) else {
+    try limits.check(row, of: batch, withLoss: withLoss)
+    let span = limits.span(of: row, in: batch)
+    guard fits(span.count) else {
       throw LorascError(
-        .limit, "\(tokenCount + length) tokens for a plan of max_batch_tokens \(tokenCapacity)",
+        .limit, "\(tokenCount + span.count) tokens for a plan of max_batch_tokens \(tokenCapacity)",
         subject: "max_batch_tokens")
     }
-    for index in 0..<length {
-      tokens[tokenCount + index] = batch.tokens[first + index]
-      positions[tokenCount + index] = Int32(index)
-      tokenTypes[tokenCount + index] = batch.tokenTypes?[first + index] ?? 0
+    if let images = batch.images {
+      stage(images, row)
+    } else {
+      stageTokens(span, batch)
     }
-    weights[rows] = batch.rowWeights?[row] ?? 1
-    labels[rows] = batch.labels?[row] ?? Batch.ignoredLabel
-    if let targets, let source = batch.targets {
-      for label in 0..<limits.labels {
-        targets[rows * limits.labels + label] = source[row * limits.labels + label]
+    let weight = batch.rowWeights?[row] ?? 1
+    weights[rows] = weight
+    // Rows of the contrastive loss need no label: each anchor's positive is its own.
+    labels[rows] = withLoss ? batch.labels?[row] ?? Batch.ignoredLabel : Batch.ignoredLabel
+    if withLoss, let targets, let source = batch.targets {
+      (targets + rows * limits.labels)
+        .update(from: source + row * limits.labels, count: limits.labels)
+    }
+    if withLoss { stageTokenLabels(span, batch, weight) }
+    rows += 1
+    tokenCount += span.count
+    starts[rows] = Int32(tokenCount)
+  }
+
+  private func stageTokens(_ span: Range<Int>, _ batch: Batch) {
+    var position = limits.positionRule.first
+    for (place, index) in span.enumerated() {
+      let at = tokenCount + place
+      tokens[at] = batch.tokens[index]
+      tokenTypes[at] = batch.tokenTypes?[index] ?? 0
+      if let padding = limits.positionRule.paddingToken, Int(batch.tokens[index]) == padding {
+        positions[at] = Int32(padding)
+      } else {
+        positions[at] = Int32(position)
+        position += 1
       }
     }
-    rows += 1
-    tokenCount += length
-    longestRow = max(longestRow, length)
-    starts[rows] = Int32(tokenCount)
+  }
+
+  /// A row's first token has nothing before it that could predict it.
+  private func stageTokenLabels(_ span: Range<Int>, _ batch: Batch, _ rowWeight: Float) {
+    guard let tokenLabels, let tokenWeights else { return }
+    let isLanguage = limits.head?.kind == .language
+    for (place, index) in span.enumerated() {
+      let label = batch.tokenLabels?[index] ?? (isLanguage ? batch.tokens[index] : -1)
+      let isFirst = isLanguage && place == 0
+      tokenLabels[tokenCount + place] = isFirst ? Batch.ignoredLabel : label
+      tokenWeights[tokenCount + place] = rowWeight * (batch.tokenWeights?[index] ?? 1)
+    }
+  }
+
+  /// (channels, height, width) → (patches, channels · patch · patch), normalised.
+  private func stage(_ images: Batch.Images, _ row: Int) {
+    guard let patches, let form = limits.images else { return }
+    let across = form.width / form.patch
+    var out = patches + rows * form.patches * form.patchPixels
+    for patch in 0..<form.patches {
+      let (top, left) = (patch / across * form.patch, patch % across * form.patch)
+      for channel in 0..<form.channels {
+        for line in top..<top + form.patch {
+          let first = ((row * form.channels + channel) * form.height + line) * form.width + left
+          switch images.pixels {
+          case .float32(let pixels): out.update(from: pixels + first, count: form.patch)
+          case .uint8(let pixels, let mean, let deviation):
+            for index in 0..<form.patch {
+              let value = Float(pixels[first + index]) / 255
+              out[index] = (value - mean[channel]) / deviation[channel]
+            }
+          }
+          out += form.patch
+        }
+      }
+    }
   }
 
   /// All rows of a batch, instead of what was staged.
   func load(_ batch: Batch, withLoss: Bool) throws {
     try batch.checkOffsets()
-    guard batch.tokens.count <= tokenCapacity else {
+    try limits.check(batch)
+    let count = limits.tokens(of: batch)
+    guard count <= tokenCapacity else {
       throw LorascError(
-        .limit,
-        "\(batch.tokens.count) tokens for a plan of max_batch_tokens \(tokenCapacity)",
+        .limit, "\(count) tokens for a plan of max_batch_tokens \(tokenCapacity)",
         subject: "max_batch_tokens")
     }
     clear()
     for row in 0..<batch.rows { try append(row, of: batch, withLoss: withLoss) }
-  }
-
-  /// One row against what the model can take.
-  static func check(_ row: Int, of batch: Batch, limits: Limits, withLoss: Bool) throws {
-    let first = Int(batch.offsets[row])
-    let length = Int(batch.offsets[row + 1]) - first
-    guard length <= limits.positions else {
-      throw LorascError(
-        .limit, "row \(row) has \(length) tokens; the model has \(limits.positions) positions",
-        subject: "row \(row)")
-    }
-    for index in first..<first + length {
-      let id = batch.tokens[index]
-      guard id >= 0, id < limits.vocabulary else {
-        throw LorascError(
-          .token,
-          "token id \(id) at position \(index - first) of row \(row) is outside the vocabulary of "
-            + "\(limits.vocabulary)", subject: "row \(row)")
-      }
-      if let types = batch.tokenTypes, types[index] < 0 || types[index] >= limits.tokenTypes {
-        throw LorascError(
-          .token,
-          "token type \(types[index]) in row \(row) is outside the model's \(limits.tokenTypes)",
-          subject: "row \(row)")
-      }
-    }
-    if let weight = batch.rowWeights?[row], !(weight >= 0 && weight.isFinite) {
-      throw LorascError(
-        .nonFinite, "the weight of row \(row) is \(weight)", subject: "row_weights")
-    }
-    guard withLoss, let problem = limits.problem else { return }
-    switch problem {
-    case .classification:
-      guard let label = batch.labels?[row] else {
-        throw LorascError(.label, "classification needs labels", subject: "labels")
-      }
-      guard label == Batch.ignoredLabel || (label >= 0 && label < limits.labels) else {
-        throw LorascError(
-          .label, "label \(label) of row \(row) is outside the \(limits.labels) classes",
-          subject: "labels")
-      }
-    case .regression:
-      guard let targets = batch.targets else {
-        throw LorascError(.label, "regression needs targets", subject: "targets")
-      }
-      for label in 0..<limits.labels where !targets[row * limits.labels + label].isFinite {
-        throw LorascError(.nonFinite, "a target of row \(row) is not finite", subject: "targets")
-      }
-    }
   }
 }

@@ -44,6 +44,10 @@ public enum OptionTable {
     .init(
       "kernels", .choice, "auto", choices: ["auto", "baseline", "avx2", "avx512"], .model,
       "The level of the elementwise kernels; auto: the best that this CPU runs."),
+    .init(
+      "truncation", .choice, "error", choices: ["error", "right", "left"], .model,
+      "Rows longer than the model's positions: refused, or cut to them at their end or their "
+        + "beginning."),
   ]
 
   private static let adapter: [OptionDescription] = [
@@ -85,10 +89,11 @@ public enum OptionTable {
       "First factors. default: A uniform in +-1/sqrt(in), B = 0. gaussian: A normal with deviation "
         + "1/r, B = 0. pissa: the principal singular vectors, taken out of the backbone."),
     .init(
-      "target_modules", .text, "query,value", .adapter,
+      "target_modules", .text, "auto", .adapter,
       "Which linear modules and embeddings get an adapter, by PEFT's rules: a list matches a whole module name or its "
         + "end after a dot; a single pattern with any of ^$*+?()[]{}|\\ is a regular expression for "
-        + "the whole name; all-linear: every linear module but the output layer."),
+        + "the whole name; all-linear: every linear module but the output layer; auto: the "
+        + "attention modules that PEFT takes for the architecture, as query,value."),
     .init(
       "exclude_modules", .text, "", .adapter,
       "Modules that get none, in the form of target_modules."),
@@ -109,19 +114,27 @@ public enum OptionTable {
       "bias", .choice, "none", choices: ["none", "all", "lora_only"], .adapter,
       "Which biases are trained: none, every one, LayerNorm's too, or those of adapted modules."),
     .init(
-      "head", .choice, "auto", choices: ["auto", "classifier", "mean_linear"], .adapter,
-      "The task head. classifier: transformers' own (first token, pooler, tanh, linear). "
-        + "mean_linear: mean of the tokens, linear. auto: the folder's own head, else mean_linear."),
+      "head", .choice, "auto",
+      choices: ["auto", "classifier", "mean_linear", "token", "lm", "embedding"], .adapter,
+      "The task head. classifier: transformers' own for sequences or images. mean_linear: mean of "
+        + "the tokens, linear. token: linear for each token. lm: the next token, by the model's "
+        + "output layer. embedding: mean of the tokens, compared within a batch. auto: the folder's "
+        + "own head; else lm for decoders, classifier for images, mean_linear for encoders."),
     .init(
       "num_labels", .integer, "0", min: 0, max: 1_000_000, .adapter,
       "Outputs of the head; 0: as the folder's own head has, else 2."),
     .init(
       "problem_type", .choice, "auto",
-      choices: ["auto", "single_label_classification", "regression"], .adapter,
+      choices: [
+        "auto", "single_label_classification", "multi_label_classification", "regression",
+      ], .adapter,
       "auto: the folder's own, else regression for one label and classification for more."),
     .init(
       "id2label", .list, "", .adapter,
       "Names of the classes in order, for config.json; as many as num_labels."),
+    .init(
+      "contrastive_rows", .integer, "2", min: 2, max: 1024, .adapter,
+      "For head=embedding: consecutive rows of an example: an anchor, its positive, and negatives."),
     .init(
       "adapter_seed", .integer, "0", min: 0, max: 9.007199254740992e15, .adapter,
       "Seed of the first A factors and of a new head."),
@@ -138,7 +151,9 @@ public enum OptionTable {
       "max_steps", .integer, "0", min: 0, max: 1e15, .trainer,
       "Optimizer steps of a run, in place of epochs; the length of the schedule for a host that "
         + "steps by itself; 0: by epochs."),
-    .init("batch_size", .integer, "32", min: 1, max: 1_000_000, .trainer, "Rows of a batch."),
+    .init(
+      "batch_size", .integer, "32", min: 1, max: 1_000_000, .trainer,
+      "Rows of a batch; with head=embedding examples, which are compared with each other."),
     .init(
       "gradient_accumulation_steps", .integer, "1", min: 1, max: 1_000_000, .trainer,
       "Batches for one optimizer step of a run."),
@@ -146,10 +161,17 @@ public enum OptionTable {
       "max_batch_tokens", .integer, "4096", min: 1, max: 16_777_216, .trainer,
       "Most tokens of one forward and backward: the plan's buffers are made for it."),
     .init(
+      "recompute", .choice, "none", choices: ["none", "selective", "layer"], .trainer,
+      "What the backward makes again instead of keeping it. selective: activations and normalised "
+        + "values. layer: each layer's forward, from its input. Same bits, less memory."),
+    .init(
       "shuffle", .boolean, "true", .trainer, "A new order of the rows in every epoch."),
     .init(
       "label_smoothing", .number, "0", min: 0, max: 1, .trainer,
       "Share of the target spread over all classes."),
+    .init(
+      "similarity_scale", .number, "20", min: 0, max: 1e6, .trainer,
+      "For head=embedding: what cosines are multiplied by before the softmax."),
     .init(
       "class_weights", .list, "", .trainer,
       "Weight of each class in the loss, num_labels numbers; empty: all 1."),

@@ -1,11 +1,15 @@
 /// What `predict` gives for a batch.
 public enum Prediction: Sendable {
-  /// (rows, labels)
+  /// (rows, labels); of a token head (tokens, labels); of a language head (rows, vocabulary): for
+  /// what follows each row.
   case logits
   /// (rows, hidden): the mean of the last layer over each row's tokens.
   case embedding
   /// (tokens, hidden): the last layer.
   case tokenEmbedding
+  /// (asked, labels), of heads that go by tokens: for each token whose `tokenLabels` isn't
+  /// `ignoredLabel`, or for all without.
+  case tokenLogits
 }
 
 /// Runs a model, with an adapter or as it was opened, without a trainer.
@@ -18,15 +22,40 @@ public enum Predictor {
     model: Model, adapter: Adapter?, batch: Batch, _ what: Prediction
   ) throws -> Int {
     try batch.checkOffsets()
+    let limits = model.limits(head: nil)
+    try limits.check(batch)
     switch what {
-    case .logits: return batch.rows * (try head(model, adapter)).labels
     case .embedding: return batch.rows * model.hiddenSize
-    case .tokenEmbedding: return batch.tokens.count * model.hiddenSize
+    case .tokenEmbedding: return limits.tokens(of: batch) * model.hiddenSize
+    case .logits, .tokenLogits:
+      let head = try head(model, adapter)
+      guard what == .logits || head.isByToken else {
+        throw LorascError(
+          .state, "head \(head.kind.rawValue) gives no logits by token", subject: "token_logits")
+      }
+      var count = batch.rows
+      if what == .tokenLogits || head.kind == .token {
+        count = (0..<batch.rows).reduce(0) {
+          $0 + asked(limits.span(of: $1, in: batch), batch, what).count
+        }
+      }
+      let (floats, overflow) = count.multipliedReportingOverflow(by: head.labels)
+      guard !overflow else {
+        throw LorascError(.outOfMemory, "\(count) x \(head.labels) logits do not fit")
+      }
+      return floats
     }
   }
 
+  /// Of a row's tokens, by their places in it, those whose logits are wanted.
+  private static func asked(_ span: Range<Int>, _ batch: Batch, _ what: Prediction) -> [Int] {
+    guard what == .tokenLogits, let labels = batch.tokenLabels else { return Array(0..<span.count) }
+    return span.filter { labels[$0] != Batch.ignoredLabel }.map { $0 - span.lowerBound }
+  }
+
   private static func head(_ model: Model, _ adapter: Adapter?) throws -> HeadDescription {
-    guard let head = adapter?.head ?? model.headDescription else {
+    let head = adapter?.head ?? model.headDescription
+    guard let head, head.kind != .embedding else {
       throw LorascError(
         .state, "\(model.path) has no head: logits need an adapter", subject: "logits")
     }
@@ -48,21 +77,24 @@ public enum Predictor {
     guard let start = output.baseAddress, output.count >= count else {
       throw LorascError(.buffer, "the output needs \(count) floats", subject: "output")
     }
-    let description: HeadDescription? = what == .logits ? try head(model, adapter) : nil
+    let needsHead = what == .logits || what == .tokenLogits
+    let description: HeadDescription? = needsHead ? try head(model, adapter) : nil
     let limits = model.limits(head: description)
     var longest = 0
     for row in 0..<batch.rows {
-      try StagedBatch.check(row, of: batch, limits: limits, withLoss: false)
-      longest = max(longest, Int(batch.offsets[row + 1] - batch.offsets[row]))
+      try limits.check(row, of: batch, withLoss: false)
+      longest = max(longest, limits.span(of: row, in: batch).count)
     }
     let run = {
       try BLASThreads.withSingleThread {
         let plan = try Plan(
-          model, head: description,
-          tokenCapacity: min(batch.tokens.count, max(longest, partTokens)),
-          training: false, threads: model.threads)
+          model,
+          Plan.Settings(
+            head: description,
+            tokenCapacity: min(limits.tokens(of: batch), max(longest, partTokens)),
+            threads: model.threads))
         if let adapter { try WorkingWeights(adapter, plan).show(view) }
-        try predict(plan, batch, what, hidden: model.hiddenSize, into: start)
+        try predict(plan, batch, what, limits, hidden: model.hiddenSize, into: start)
       }
     }
     if let adapter { try adapter.use(run) } else { try run() }
@@ -73,31 +105,36 @@ public enum Predictor {
   }
 
   private static func predict(
-    _ plan: Plan, _ batch: Batch, _ what: Prediction, hidden: Int,
+    _ plan: Plan, _ batch: Batch, _ what: Prediction, _ limits: BatchLimits, hidden: Int,
     into output: UnsafeMutablePointer<Float>
   ) throws {
     var row = 0
-    var written = 0
+    var out = output
     while row < batch.rows {
       plan.batch.clear()
-      while row < batch.rows, plan.batch.fits(Int(batch.offsets[row + 1] - batch.offsets[row])) {
+      var items: [Int] = []
+      while row < batch.rows, plan.batch.fits(limits.span(of: row, in: batch).count) {
+        let span = limits.span(of: row, in: batch)
+        let first = plan.batch.tokenCount
+        switch (limits.head?.kind, what) {
+        case (.token?, _), (_, .tokenLogits): items += asked(span, batch, what).map { first + $0 }
+        case (.language?, _): items.append(first + span.count - 1)
+        default: items.append(plan.batch.rows)
+        }
         try plan.batch.append(row, of: batch, withLoss: false)
         row += 1
       }
-      let states = plan.encoder.forward(plan.batch, dropout: .none)
-      let out = output + written
+      let states = plan.stack.forward(plan.batch, dropout: .none)
       switch what {
-      case .logits:
-        guard let head = plan.head else { return }
-        head.forward(states, plan.batch, dropout: .none, plan.compute)
-        out.update(from: head.logits, count: plan.batch.rows * head.labels)
-        written += plan.batch.rows * head.labels
+      case .logits, .tokenLogits:
+        plan.head?.predict(states, plan.batch, items: items, into: out, plan.compute)
+        out += items.count * limits.labels
       case .embedding:
-        HeadLayer.means(states, out, plan.batch, columns: hidden, plan.compute)
-        written += plan.batch.rows * hidden
+        MeanPooling.forward(states, out, plan.batch, columns: hidden, plan.compute)
+        out += plan.batch.rows * hidden
       case .tokenEmbedding:
         out.update(from: states, count: plan.batch.tokenCount * hidden)
-        written += plan.batch.tokenCount * hidden
+        out += plan.batch.tokenCount * hidden
       }
     }
   }

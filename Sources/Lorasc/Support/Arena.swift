@@ -1,23 +1,46 @@
 /// Hands out zeroed float buffers that live as long as the arena: every buffer of a
 /// plan comes from one, at the plan's creation, so that a step allocates nothing and
 /// the plan's size is known.
+///
+/// One that measures counts only: its buffers must not be used.
 final class Arena {
+  let isMeasuring: Bool
+  private let nothing = UnsafeMutablePointer<Float>.allocate(capacity: 1)
+  private let noIntegers = UnsafeMutablePointer<Int32>.allocate(capacity: 1)
   private var floats: [FloatBuffer] = []
   private var integers: [AlignedBuffer<Int32>] = []
   private(set) var bytes = 0
 
+  init(measuring: Bool = false) { isMeasuring = measuring }
+
+  deinit {
+    nothing.deallocate()
+    noIntegers.deallocate()
+  }
+
   func floats(_ count: Int, _ what: String) throws -> UnsafeMutablePointer<Float> {
+    try add(count, what)
+    if isMeasuring { return nothing }
     let buffer = try FloatBuffer(count: count, what: what)
     floats.append(buffer)
-    bytes += count * MemoryLayout<Float>.stride
     return buffer.pointer
   }
 
   func integers(_ count: Int, _ what: String) throws -> UnsafeMutablePointer<Int32> {
+    try add(count, what)
+    if isMeasuring { return noIntegers }
     let buffer = try AlignedBuffer<Int32>(count: count, what: what)
     integers.append(buffer)
-    bytes += count * MemoryLayout<Int32>.stride
     return buffer.pointer
+  }
+
+  private func add(_ count: Int, _ what: String) throws {
+    let (size, overflow) = count.multipliedReportingOverflow(by: 4)
+    let (sum, isTooMuch) = bytes.addingReportingOverflow(size)
+    guard !overflow, !isTooMuch else {
+      throw LorascError(.outOfMemory, "\(what): \(count) elements do not fit", subject: what)
+    }
+    bytes = sum
   }
 
   /// rows x columns, checked.

@@ -33,6 +33,8 @@ extension Trainer {
     -> Evaluation
   {
     guard let head = plan.head else { return Evaluation() }
+    let limits = model.limits(head: adapter.head)
+    try limits.check(dataset.batch)
     guard sums.rows == 0 else {
       throw LorascError(.state, "gradients are accumulated: apply or discard them first")
     }
@@ -44,35 +46,43 @@ extension Trainer {
     var row = 0
     while row < dataset.rows {
       try checkInterruption()
-      row = try stage(dataset.batch, from: row, upTo: dataset.rows) { $0 }
-      let states = plan.encoder.forward(plan.batch, dropout: .none)
-      head.forward(states, plan.batch, dropout: .none, plan.compute)
-      total += loss(logits: head.logits, gradient: nil, plan.batch)
+      // Examples of the contrastive loss are told apart within batches of one size.
+      let end =
+        adapter.head.rowsOfExample > 1
+        ? min(dataset.rows, row + settings.batchSize * adapter.head.rowsOfExample) : dataset.rows
+      row = try stage(dataset.batch, from: row, upTo: end) { $0 }
+      let states = plan.stack.forward(plan.batch, dropout: .none)
+      total += head.evaluate(states, plan.batch, loss, plan.compute)
       try afterBatch()
     }
     guard total.weight > 0 else {
-      throw LorascError(.noLoss, "no row of the dataset carries a loss", subject: "labels")
+      throw LorascError(.noLoss, "nothing in the dataset carries a loss", subject: "labels")
     }
     guard total.loss.isFinite else {
       throw LorascError(.nonFinite, "the loss is \(total.loss)", subject: "loss")
     }
+    let mean = total.loss / total.weight
     return Evaluation(
-      rows: total.rows, loss: total.loss / total.weight, lossWeight: total.weight,
-      accuracy: adapter.head.problem == .classification
-        ? Double(total.correct) / Double(total.rows) : .nan)
+      rows: total.rows, loss: mean, lossWeight: total.weight,
+      accuracy: adapter.head.problem == .regression
+        ? .nan : Double(total.correct) / Double(total.rows),
+      perplexity: adapter.head.kind == .language ? exp(mean) : .nan)
   }
 
-  /// Fills the plan with rows `order(from)`, … as far as they fit, at least one.
+  /// Fills the plan with rows `order(from)`, … as far as they fit, at least one; rows of the
+  /// contrastive loss go together or not at all.
   /// - Returns: the first that did not fit.
   fileprivate func stage(
     _ batch: Batch, from: Int, upTo end: Int, _ order: (Int) -> Int
   ) throws -> Int {
     plan.batch.clear()
+    let limits = model.limits(head: adapter.head)
+    let isWhole = adapter.head.rowsOfExample > 1
     var position = from
     while position < end {
       let row = order(position)
-      let length = Int(batch.offsets[row + 1] - batch.offsets[row])
-      if plan.batch.rows > 0, !plan.batch.fits(length) { break }
+      let length = limits.span(of: row, in: batch).count
+      if !isWhole, plan.batch.rows > 0, !plan.batch.fits(length) { break }
       try plan.batch.append(row, of: batch, withLoss: true)
       position += 1
     }
@@ -95,6 +105,9 @@ private final class Run {
   private var orderOf = -1
 
   private var settings: TrainerSettings { trainer.settings }
+  /// Rows that are learned together: of the contrastive loss several, else one.
+  private var rowsOfExample: Int { trainer.adapter.head.rowsOfExample }
+  private var examples: Int { dataset.rows / rowsOfExample }
 
   private static func now() -> Double {
     var time = timespec()
@@ -123,9 +136,10 @@ private final class Run {
     // All of it now, so that no bad row stops a run halfway.
     let limits = trainer.model.limits(head: trainer.adapter.head)
     for data in [dataset, evaluationSet].compactMap({ $0 }) {
+      try limits.check(data.batch)
       for row in 0..<data.rows {
-        try StagedBatch.check(row, of: data.batch, limits: limits, withLoss: true)
-        let length = Int(data.batch.offsets[row + 1] - data.batch.offsets[row])
+        try limits.check(row, of: data.batch, withLoss: true)
+        let length = limits.span(of: row, in: data.batch).count
         guard length <= trainer.settings.maxBatchTokens else {
           throw LorascError(
             .limit,
@@ -139,9 +153,10 @@ private final class Run {
 
   /// Steps, epochs and cascades of the whole run.
   private func plan() throws {
+    let examples = examples
     let rowsPerStep = settings.batchSize.multipliedReportingOverflow(by: settings.accumulationSteps)
     let perStep = rowsPerStep.overflow ? Int.max : rowsPerStep.partialValue
-    let stepsPerEpoch = (dataset.rows - 1) / perStep + 1
+    let stepsPerEpoch = (examples - 1) / perStep + 1
     let byEpochs = stepsPerEpoch.multipliedReportingOverflow(by: settings.epochs)
     let total = settings.maxSteps > 0 ? settings.maxSteps : byEpochs.partialValue
     guard settings.maxSteps > 0 || !byEpochs.overflow else {
@@ -192,30 +207,34 @@ private final class Run {
         seed: settings.seed, purpose: .shuffle, cascade: 0, step: state.epoch, name: "")
       order =
         settings.shuffle
-        ? stream.permutation(count: dataset.rows) : Array(0..<dataset.rows)
+        ? stream.permutation(count: examples) : Array(0..<examples)
       orderOf = state.epoch
     }
-    var row = state.rowsDone
+    var example = state.rowsDone
     let rowsOfStep = settings.batchSize.multipliedReportingOverflow(by: settings.accumulationSteps)
     let end =
-      rowsOfStep.overflow ? dataset.rows : min(dataset.rows - row, rowsOfStep.partialValue) + row
+      rowsOfStep.overflow ? examples : min(examples - example, rowsOfStep.partialValue) + example
     try BLASThreads.withSingleThread {
-      while row < end {
+      while example < end {
         try trainer.checkInterruption()
-        // A batch ends at batch_size rows, or where the plan is full.
-        let batchEnd = min(end, row + settings.batchSize)
-        row = try trainer.stage(dataset.batch, from: row, upTo: batchEnd) { order[$0] }
+        // A batch ends at batch_size examples, or where the plan is full.
+        let batchEnd = min(end, example + settings.batchSize)
+        let group = rowsOfExample
+        example =
+          try trainer.stage(dataset.batch, from: example * group, upTo: batchEnd * group) {
+            order[$0 / group] * group + $0 % group
+          } / group
         try trainer.accumulateStaged(allowsNoLoss: true)
       }
       guard trainer.sums.weight > 0 else {
         throw LorascError(
-          .noLoss, "no row of a step carries a loss (epoch \(state.epoch + 1))", subject: "labels")
+          .noLoss, "nothing in a step carries a loss (epoch \(state.epoch + 1))", subject: "labels")
       }
       tokens += trainer.pendingTokens
       last = try trainer.applyAccumulated()
     }
     trainer.state.rowsDone = end
-    if end == dataset.rows {
+    if end == examples {
       trainer.state.rowsDone = 0
       trainer.state.epoch += 1
       trainer.state.isEvaluationDue = true

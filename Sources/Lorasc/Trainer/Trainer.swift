@@ -25,6 +25,8 @@ public struct Evaluation: Sendable {
   public var lossWeight = 0.0
   /// NaN for regression.
   public var accuracy = Double.nan
+  /// e^loss of a language model, NaN for other heads.
+  public var perplexity = Double.nan
 }
 
 /// Trains one adapter: gradients, optimizer, schedule, cascades.
@@ -99,9 +101,7 @@ public final class Trainer: @unchecked Sendable {
     baseLearningRate = settings.learningRate
     state.totalSteps = settings.maxSteps
     noisy = settings.noise.isOn ? Self.noisyMatrices(settings.noise, adapter) : []
-    plan = try Plan(
-      model, head: adapter.head, tokenCapacity: settings.maxBatchTokens, training: true,
-      threads: settings.threads)
+    plan = try Plan(model, settings.plan(adapter.head))
     weights = try WorkingWeights(adapter, plan, noisy: noisy)
     let frozen = settings.frozenParameters(adapter)
     optimizer = try Optimizer(
@@ -243,7 +243,8 @@ extension Trainer {
   var loss: Loss {
     Loss(
       problem: adapter.head.problem, labels: adapter.head.labels,
-      smoothing: settings.labelSmoothing, classWeights: settings.classWeights)
+      smoothing: settings.labelSmoothing, classWeights: settings.classWeights,
+      similarityScale: settings.similarityScale)
   }
 
   /// Makes the cascade's weights ready; the first time in a cascade this starts it.
@@ -312,21 +313,19 @@ extension Trainer {
     guard let head = plan.head else { return }
     try showTraining()
     let dropout = settings.dropout(draw: state.draw, ofAdapter: adapter.settings.dropout)
-    let states = plan.encoder.forward(batch, dropout: dropout)
-    head.forward(states, batch, dropout: dropout, plan.compute)
-    let added = loss(logits: head.logits, gradient: head.dLogits, batch)
+    let states = plan.stack.forward(batch, dropout: dropout)
+    let isStackTrained = plan.stack.isTrained
+    let added = head.train(
+      states, dHidden: isStackTrained ? plan.stack.outputGradient : nil, batch, loss,
+      dropout: dropout, plan.compute)
     guard added.weight > 0 else {
       if allowsNoLoss { return }
-      throw LorascError(.noLoss, "no row of the batch carries a loss", subject: "labels")
+      throw LorascError(.noLoss, "nothing in the batch carries a loss", subject: "labels")
     }
     guard added.loss.isFinite else {
       throw LorascError(.nonFinite, "the loss is \(added.loss)", subject: "loss")
     }
-    let isEncoderTrained = plan.encoder.isTrained
-    head.backward(
-      dHidden: isEncoderTrained ? plan.encoder.outputGradient : nil, batch, dropout: dropout,
-      plan.compute)
-    if isEncoderTrained { plan.encoder.backward(batch, dropout: dropout) }
+    if isStackTrained { plan.stack.backward(batch, dropout: dropout) }
     state.draw += 1
     sums += added
     pendingRows += batch.rows

@@ -20,6 +20,8 @@ struct TrainerSettings: Sendable {
 
   let labelSmoothing: Double
   let classWeights: [Double]
+  let similarityScale: Float
+  let recompute: Recompute
   let hiddenDropout: Float
   let attentionDropout: Float
   let classifierDropout: Float
@@ -72,17 +74,24 @@ struct TrainerSettings: Sendable {
       throw LorascError(
         .option, "option class_weights: weights are >= 0 and not all 0", subject: "class_weights")
     }
-    if head.problem == .regression, !classWeights.isEmpty || labelSmoothing > 0 {
-      let key = classWeights.isEmpty ? "label_smoothing" : "class_weights"
-      throw LorascError(.option, "option \(key): not with regression", subject: key)
+    let smooths = [.classification, .nextToken].contains(head.problem)
+    let weighs = head.problem == .classification
+    for (key, isRefused) in [
+      ("class_weights", !weighs && !classWeights.isEmpty),
+      ("label_smoothing", !smooths && labelSmoothing > 0),
+    ] where isRefused {
+      throw LorascError(
+        .option, "option \(key): not with \(head.problem.rawValue)", subject: key)
     }
-    let config = model.bert.config
+    similarityScale = Float(try options.number("similarity_scale"))
+    recompute = Recompute(rawValue: try options.text("recompute")) ?? .none
+    let config = model.backbone.dropout
     func dropout(_ key: String, _ ofConfig: Float) throws -> Float {
       try options.text(key) == "from_config" ? ofConfig : Float(try options.number(key))
     }
-    hiddenDropout = try dropout("hidden_dropout", config.hiddenDropout)
-    attentionDropout = try dropout("attention_dropout", config.attentionDropout)
-    classifierDropout = try dropout("classifier_dropout", config.classifierDropout)
+    hiddenDropout = try dropout("hidden_dropout", config.hidden)
+    attentionDropout = try dropout("attention_dropout", config.attention)
+    classifierDropout = try dropout("classifier_dropout", config.classifier)
 
     optimizer = OptimizerKind(rawValue: try options.text("optimizer")) ?? .adamw
     learningRate = try options.number("learning_rate")
@@ -178,6 +187,13 @@ struct TrainerSettings: Sendable {
       }
     }
     return frozen
+  }
+
+  /// The plan for a trainer with this head.
+  func plan(_ head: HeadDescription) -> Plan.Settings {
+    Plan.Settings(
+      head: head, tokenCapacity: maxBatchTokens, training: true, recompute: recompute,
+      threads: threads, examples: batchSize)
   }
 
   func dropout(draw: Int, ofAdapter expert: Float) -> DropoutPlan {

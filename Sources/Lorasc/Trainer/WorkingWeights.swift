@@ -99,8 +99,9 @@ final class WorkingWeights {
     case .bias(let index): (plan.layers[index] as? LinearLayer)?.bias = values
     case .gamma(let index): plan.norms[index].gamma = values
     case .beta(let index): plan.norms[index].beta = values
-    case .headWeight: plan.head?.output.weight = values
-    case .headBias: plan.head?.output.bias = values
+    case .head(let tensor):
+      let module = plan.head?.module(of: tensor)
+      if tensor.isBias { module?.bias = values } else { module?.weight = values }
     }
   }
 

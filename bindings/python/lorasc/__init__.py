@@ -37,6 +37,7 @@ from .log import log_off, log_to
 from .model import Model
 from .progress import Event, Progress, ProgressBar
 from .reports import (
+    AdapterInfo,
     Evaluation,
     MatchReport,
     MergeReport,
@@ -53,6 +54,7 @@ from .trainer import Trainer
 __all__ = [
     "IGNORED",
     "Adapter",
+    "AdapterInfo",
     "ArgumentError",
     "Batch",
     "BusyError",

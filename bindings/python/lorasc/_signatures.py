@@ -69,6 +69,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "lorasc_adapter_module_count": (c_size_t, [_handle]),
     "lorasc_adapter_module_info": (_status, [_handle, c_size_t, POINTER(structs.ModuleInfo)]),
     "lorasc_adapter_set_scale": (_status, [_handle, c_double]),
+    "lorasc_adapter_info": (_status, [_handle, POINTER(structs.AdapterDescription)]),
     "lorasc_adapter_get_scale": (_status, [_handle, POINTER(c_double)]),
     "lorasc_adapter_merge": (_status, [_handle, _handle, c_char_p, POINTER(structs.MergeReport)]),
     "lorasc_adapter_merge_as": (

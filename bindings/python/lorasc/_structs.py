@@ -82,6 +82,15 @@ class Batch(ctypes.Structure):
         ("labels", c_void_p),
         ("targets", c_void_p),
         ("row_weights", c_void_p),
+        ("token_labels", c_void_p),
+        ("token_weights", c_void_p),
+        ("pixels", c_void_p),
+        ("pixel_type", c_uint32),
+        ("channels", c_uint32),
+        ("height", c_uint32),
+        ("width", c_uint32),
+        ("pixel_mean", c_void_p),
+        ("pixel_std", c_void_p),
     ]
 
 
@@ -100,6 +109,19 @@ class SaveReport(ctypes.Structure):
     """lorasc_save_report."""
 
     _fields_ = [("struct_size", c_uint32), ("rank", c_uint32), ("error", c_double)]
+
+
+class AdapterDescription(ctypes.Structure):
+    """lorasc_adapter_description."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("num_labels", c_uint32),
+        ("modules", c_uint32),
+        ("contrastive_rows", c_uint32),
+        ("head", c_char * 32),
+        ("problem_type", c_char * 32),
+    ]
 
 
 class ModuleInfo(ctypes.Structure):
@@ -169,6 +191,7 @@ class Evaluation(ctypes.Structure):
         ("loss", c_double),
         ("loss_weight", c_double),
         ("accuracy", c_double),
+        ("perplexity", c_double),
     ]
 
 
@@ -223,6 +246,7 @@ ALL: dict[str, type[ctypes.Structure]] = {
     "lorasc_batch": Batch,
     "lorasc_match_report": MatchReport,
     "lorasc_save_report": SaveReport,
+    "lorasc_adapter_description": AdapterDescription,
     "lorasc_module_info": ModuleInfo,
     "lorasc_merge_report": MergeReport,
     "lorasc_merge_tensor": MergeTensor,

@@ -23,6 +23,7 @@ from .batch import Batch
 from .errors import DataError, NotFoundError, Status, check, encode_text
 from .model import Model
 from .reports import (
+    AdapterInfo,
     MatchReport,
     MergeReport,
     MergeTensor,
@@ -143,16 +144,16 @@ class Adapter(Handle):
         )
 
     @functools.cached_property
+    def info(self) -> AdapterInfo:
+        """The head and what it is for."""
+        info = structs.sized(structs.AdapterDescription)
+        check(library().lorasc_adapter_info(self._handle, ctypes.byref(info)))
+        return from_struct(AdapterInfo, info)
+
+    @property
     def num_labels(self) -> int:
         """Outputs of the head."""
-        one_row = Batch([[0]])._struct()
-        need = ctypes.c_size_t()
-        check(
-            library().lorasc_predict(
-                self.model._handle, self._handle, ctypes.byref(one_row), 0, None, 0, need
-            )
-        )
-        return int(need.value)
+        return self.info.num_labels
 
     def __getitem__(self, name: str) -> npt.NDArray[np.float32]:
         """A copy of a trainable tensor's values.
@@ -193,11 +194,12 @@ class Adapter(Handle):
 
         Args:
             batch: the rows.
-            what: "logits" (rows, num_labels); "embedding" (rows, hidden), the mean of the
-                last layer; "token_embedding" (tokens, hidden).
+            what: see Model.predict.
             fast: with the current expert in full, in place of the merged view.
         """
-        return predict(self.model._handle, self._handle, batch, what, fast)
+        logits = what in ("logits", "token_logits")
+        columns = self.num_labels if logits else self.model.info.hidden_size
+        return predict(self.model._handle, self._handle, batch, what, columns, fast)
 
     @property
     def modules(self) -> list[ModuleInfo]:

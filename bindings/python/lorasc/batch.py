@@ -1,4 +1,4 @@
-"""Batches: rows of token ids, packed one after another without padding."""
+"""Batches: rows of token ids, packed one after another without padding, or images."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ IGNORED = -100
 
 
 class Batch:
-    """Rows of token ids, with labels or regression targets.
+    """Rows of token ids with their labels; images by Batch.images().
 
     Args:
         rows: a list of token ids for each row, at least one id in each.
         labels: (rows,) classes; -100: the row has no loss.
-        targets: (rows, num_labels) numbers for regression; (rows,) for one label.
+        targets: (rows, num_labels) numbers for regression, or 0 to 1 for several labels at once;
+            (rows,) for one label.
         row_weights: (rows,) weights >= 0 in the loss; all 1 where absent.
         token_types: segment ids, lists as long as those of ``rows``; all 0 where absent.
+        token_labels: lists as long as those of ``rows``, -100: no loss. For the head "token"
+            classes; for "lm" what should stand at each place, the rows themselves where absent.
+        token_weights: weights >= 0 of the tokens' losses, lists as long as those of ``rows``.
 
     Attributes:
         tokens: (tokens,) int32.
@@ -33,12 +37,28 @@ class Batch:
         labels: (rows,) int32 or None.
         targets: (rows, num_labels) float32 or None.
         row_weights: (rows,) float32 or None.
+        token_labels: (tokens,) int32 or None.
+        token_weights: (tokens,) float32 or None.
+        pixels: (rows, channels, height, width) float32 or uint8, or None.
+        pixel_mean, pixel_std: (channels,) float32 for uint8 pixels, or None.
 
     Raises:
         DataError: arrays whose sizes do not fit together.
     """
 
-    __slots__ = ("labels", "offsets", "row_weights", "targets", "token_types", "tokens")
+    __slots__ = (
+        "labels",
+        "offsets",
+        "pixel_mean",
+        "pixel_std",
+        "pixels",
+        "row_weights",
+        "targets",
+        "token_labels",
+        "token_types",
+        "token_weights",
+        "tokens",
+    )
 
     tokens: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
@@ -46,6 +66,11 @@ class Batch:
     labels: npt.NDArray[np.int32] | None
     targets: npt.NDArray[np.float32] | None
     row_weights: npt.NDArray[np.float32] | None
+    token_labels: npt.NDArray[np.int32] | None
+    token_weights: npt.NDArray[np.float32] | None
+    pixels: npt.NDArray[np.float32] | npt.NDArray[np.uint8] | None
+    pixel_mean: npt.NDArray[np.float32] | None
+    pixel_std: npt.NDArray[np.float32] | None
 
     def __init__(
         self,
@@ -55,17 +80,30 @@ class Batch:
         targets: npt.ArrayLike | None = None,
         row_weights: npt.ArrayLike | None = None,
         token_types: Sequence[Sequence[int]] | None = None,
+        token_labels: Sequence[Sequence[int]] | None = None,
+        token_weights: Sequence[Sequence[float]] | None = None,
     ) -> None:
+        lengths = [len(row) for row in rows]
         offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(row) for row in rows], out=offsets[1:])
-        types = None
-        if token_types is not None:
-            if [len(row) for row in token_types] != [len(row) for row in rows]:
-                raise DataError(
-                    Status.SHAPE, "token_types and rows differ in length", "token_types"
-                )
-            types = _join(token_types)
-        self._set(_join(rows), offsets, types, labels, targets, row_weights)
+        np.cumsum(lengths, out=offsets[1:])
+
+        def beside(name: str, lists: Sequence[Sequence[Any]] | None) -> npt.NDArray[Any] | None:
+            if lists is None:
+                return None
+            if [len(row) for row in lists] != lengths:
+                raise DataError(Status.SHAPE, f"{name} and rows differ in length", name)
+            return _join(lists)
+
+        self._set(
+            _join(rows),
+            offsets,
+            labels=labels,
+            targets=targets,
+            row_weights=row_weights,
+            token_types=beside("token_types", token_types),
+            token_labels=beside("token_labels", token_labels),
+            token_weights=beside("token_weights", token_weights),
+        )
 
     @classmethod
     def packed(
@@ -77,6 +115,8 @@ class Batch:
         labels: npt.ArrayLike | None = None,
         targets: npt.ArrayLike | None = None,
         row_weights: npt.ArrayLike | None = None,
+        token_labels: npt.ArrayLike | None = None,
+        token_weights: npt.ArrayLike | None = None,
     ) -> Batch:
         """A batch over packed arrays, not copied where type and layout are right.
 
@@ -87,19 +127,82 @@ class Batch:
             labels: (rows,), int32 for no copy.
             targets: (rows, num_labels), float32 for no copy.
             row_weights: (rows,), float32 for no copy.
+            token_labels: (tokens,), int32 for no copy.
+            token_weights: (tokens,), float32 for no copy.
         """
         batch = cls.__new__(cls)
-        batch._set(tokens, offsets, token_types, labels, targets, row_weights)
+        batch._set(
+            tokens,
+            offsets,
+            labels=labels,
+            targets=targets,
+            row_weights=row_weights,
+            token_types=token_types,
+            token_labels=token_labels,
+            token_weights=token_weights,
+        )
+        return batch
+
+    @classmethod
+    def images(
+        cls,
+        pixels: npt.ArrayLike,
+        *,
+        mean: npt.ArrayLike | None = None,
+        std: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        targets: npt.ArrayLike | None = None,
+        row_weights: npt.ArrayLike | None = None,
+    ) -> Batch:
+        """A batch of images.
+
+        Args:
+            pixels: (rows, channels, height, width); uint8, taken as (pixel / 255 - mean) / std by
+                channel, or float32 as the model takes them; not copied where the layout is right.
+            mean: (channels,), for uint8.
+            std: (channels,), for uint8.
+            labels: see Batch.
+            targets: see Batch.
+            row_weights: see Batch.
+        """
+        values = np.asarray(pixels)
+        if values.ndim != 4:
+            raise DataError(
+                Status.SHAPE,
+                f"pixels must be (rows, channels, height, width), not {values.shape}",
+                "pixels",
+            )
+        is_bytes = values.dtype == np.uint8
+        if is_bytes != (mean is not None and std is not None):
+            raise DataError(
+                Status.SHAPE, "uint8 pixels need mean and std, others take none", "pixels"
+            )
+        batch = cls.__new__(cls)
+        batch._set(
+            np.zeros(0, np.int32),
+            np.zeros(len(values) + 1, np.int64),
+            labels=labels,
+            targets=targets,
+            row_weights=row_weights,
+        )
+        batch.pixels = np.ascontiguousarray(values, np.uint8 if is_bytes else np.float32)
+        if is_bytes:
+            channels = values.shape[1]
+            batch.pixel_mean = _optional("mean", mean, np.float32, channels)
+            batch.pixel_std = _optional("std", std, np.float32, channels)
         return batch
 
     def _set(
         self,
         tokens: npt.ArrayLike,
         offsets: npt.ArrayLike,
-        token_types: npt.ArrayLike | None,
-        labels: npt.ArrayLike | None,
-        targets: npt.ArrayLike | None,
-        row_weights: npt.ArrayLike | None,
+        *,
+        labels: npt.ArrayLike | None = None,
+        targets: npt.ArrayLike | None = None,
+        row_weights: npt.ArrayLike | None = None,
+        token_types: npt.ArrayLike | None = None,
+        token_labels: npt.ArrayLike | None = None,
+        token_weights: npt.ArrayLike | None = None,
     ) -> None:
         self.tokens = _array("tokens", tokens, np.int32)
         self.offsets = _array("offsets", offsets, np.int64)
@@ -112,7 +215,11 @@ class Batch:
                 "offsets",
             )
         rows = len(self.offsets) - 1
-        self.token_types = _optional("token_types", token_types, np.int32, len(self.tokens))
+        count = len(self.tokens)
+        self.token_types = _optional("token_types", token_types, np.int32, count)
+        self.token_labels = _optional("token_labels", token_labels, np.int32, count)
+        self.token_weights = _optional("token_weights", token_weights, np.float32, count)
+        self.pixels = self.pixel_mean = self.pixel_std = None
         self.labels = _optional("labels", labels, np.int32, rows)
         self.row_weights = _optional("row_weights", row_weights, np.float32, rows)
         self.targets = None
@@ -144,32 +251,50 @@ class Batch:
         stop = max(start, stop)
         tokens = slice(self.offsets[start], self.offsets[stop])
         part = slice(start, stop)
-        return Batch.packed(
-            self.tokens[tokens],
-            self.offsets[start : stop + 1] - self.offsets[start],
-            token_types=None if self.token_types is None else self.token_types[tokens],
-            labels=None if self.labels is None else self.labels[part],
-            targets=None if self.targets is None else self.targets[part],
-            row_weights=None if self.row_weights is None else self.row_weights[part],
-        )
+        return self._part(tokens, part, self.offsets[start : stop + 1] - self.offsets[start])
 
     def select(self, rows: npt.ArrayLike) -> Batch:
         """The rows of these indices in this order, copied."""
         chosen = np.asarray(rows, np.int64)
-        spans = [slice(self.offsets[i], self.offsets[i + 1]) for i in chosen]
-        types = self.token_types
-        return Batch(
-            [self.tokens[span] for span in spans],  # type: ignore[misc]
-            token_types=None if types is None else [types[span] for span in spans],  # type: ignore[misc]
-            labels=None if self.labels is None else self.labels[chosen],
-            targets=None if self.targets is None else self.targets[chosen],
-            row_weights=None if self.row_weights is None else self.row_weights[chosen],
+        lengths = np.diff(self.offsets)[chosen]
+        offsets = np.zeros(len(chosen) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        tokens = (
+            np.concatenate(
+                [np.arange(self.offsets[row], self.offsets[row + 1]) for row in chosen]
+            ).astype(np.int64)
+            if len(chosen)
+            else np.zeros(0, np.int64)
         )
+        return self._part(tokens, chosen, offsets)
+
+    def _part(self, tokens: Any, rows: Any, offsets: npt.NDArray[np.int64]) -> Batch:
+        """Some rows: indices of their tokens and of themselves, and their new offsets."""
+
+        def of(values: Any, where: Any) -> Any:
+            return None if values is None else values[where]
+
+        part = Batch.__new__(Batch)
+        part._set(
+            self.tokens[tokens],
+            offsets,
+            labels=of(self.labels, rows),
+            targets=of(self.targets, rows),
+            row_weights=of(self.row_weights, rows),
+            token_types=of(self.token_types, tokens),
+            token_labels=of(self.token_labels, tokens),
+            token_weights=of(self.token_weights, tokens),
+        )
+        part.pixels = of(self.pixels, rows)
+        part.pixel_mean, part.pixel_std = self.pixel_mean, self.pixel_std
+        return part
 
     def __repr__(self) -> str:
-        kinds = [
-            name for name in ("labels", "targets", "row_weights") if getattr(self, name) is not None
-        ]
+        names = ("labels", "targets", "row_weights", "token_labels", "token_weights")
+        kinds = [name for name in names if getattr(self, name) is not None]
+        if self.pixels is not None:
+            size = " x ".join(str(side) for side in self.pixels.shape[1:])
+            return f"Batch({len(self)} images of {size}{''.join(', ' + k for k in kinds)})"
         return (
             f"Batch({len(self)} rows, {len(self.tokens)} tokens{''.join(', ' + k for k in kinds)})"
         )
@@ -189,16 +314,26 @@ class Batch:
                 f"targets have {self.targets.shape[1]} columns for {num_labels} labels",
                 "targets",
             )
-        return structs.Batch(
+        struct = structs.Batch(
             struct_size=ctypes.sizeof(structs.Batch),
             rows=len(self),
-            tokens=_address(self.tokens),
-            offsets=_address(self.offsets),
-            token_types=_address(self.token_types),
             labels=_address(self.labels),
             targets=_address(self.targets),
             row_weights=_address(self.row_weights),
         )
+        if self.pixels is None:
+            struct.tokens = _address(self.tokens)
+            struct.offsets = _address(self.offsets)
+            struct.token_types = _address(self.token_types)
+            struct.token_labels = _address(self.token_labels)
+            struct.token_weights = _address(self.token_weights)
+        else:
+            struct.pixels = _address(self.pixels)
+            struct.pixel_type = 1 if self.pixels.dtype == np.uint8 else 0
+            _, struct.channels, struct.height, struct.width = self.pixels.shape
+            struct.pixel_mean = _address(self.pixel_mean)
+            struct.pixel_std = _address(self.pixel_std)
+        return struct
 
 
 def _join(rows: Iterable[Sequence[int]]) -> npt.NDArray[np.int32]:

@@ -38,7 +38,7 @@ class Model(Handle):
 
     Args:
         path: a folder with config.json and model.safetensors (or its sharded index).
-        options: of scope "model": ``threads``, ``kernels``.
+        options: of scope "model": ``threads``, ``kernels``, ``truncation``.
 
     Attributes:
         path: the folder.
@@ -66,7 +66,7 @@ class Model(Handle):
         self.info: ModelInfo = from_struct(ModelInfo, info)
 
     def tensors(self) -> dict[str, TensorInfo]:
-        """Names (without "bert.") and shapes of the model's tensors."""
+        """Names (without the prefix of a class with a head) and shapes of the model's tensors."""
         return list_tensors(
             self._handle, library().lorasc_model_tensor_count, library().lorasc_model_tensor_info
         )
@@ -188,14 +188,19 @@ class Model(Handle):
 
         Args:
             batch: the rows.
-            what: "logits" (rows, num_labels), by the folder's own head; "embedding" (rows,
-                hidden), the mean of the last layer; "token_embedding" (tokens, hidden).
+            what: "logits" (rows, num_labels), by the folder's own head; of a head by tokens
+                (tokens, num_labels), of a language model (rows, vocabulary) for what follows each
+                row; "embedding" (rows, hidden), the mean of the last layer; "token_embedding"
+                (tokens, hidden); "token_logits" (asked, labels), of the tokens whose
+                ``token_labels`` isn't -100, or of all without.
 
         Raises:
             StateError: logits of a model without a head.
             DataError: a token outside the vocabulary, an empty row, a row too long.
         """
-        return predict(self._handle, None, batch, what)
+        logits = what in ("logits", "token_logits")
+        columns = self.info.num_labels if logits else self.info.hidden_size
+        return predict(self._handle, None, batch, what, columns)
 
     def classify(
         self, texts: Sequence[Text], max_length: int | None = None, *, truncate: bool = False

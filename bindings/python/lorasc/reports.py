@@ -23,7 +23,7 @@ class ModelInfo:
     """What a model is.
 
     Attributes:
-        architecture: "bert".
+        architecture: config.json's model_type, "bert", "llama", ...
         head: "none", "classifier" or "mean_linear": the folder's own.
         num_labels: outputs of that head, 0 without one.
         kernels: level of the elementwise kernels: "baseline", "avx2" or "avx512".
@@ -155,20 +155,41 @@ class Stats:
 
 
 @dataclass(frozen=True)
+class AdapterInfo:
+    """What an adapter is for.
+
+    Attributes:
+        num_labels: outputs of the head; "lm": the vocabulary, "embedding": the hidden size.
+        modules: with an adapter.
+        contrastive_rows: rows of an example of the contrastive loss, else 1.
+        head: "classifier", "mean_linear", "token", "lm" or "embedding".
+        problem_type: as config.json names it, "next_token" or "contrastive".
+    """
+
+    num_labels: int
+    modules: int
+    contrastive_rows: int
+    head: str
+    problem_type: str
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Loss and accuracy on a dataset.
 
     Attributes:
-        rows: that carry a loss.
+        rows: that carry a loss; of heads "token" and "lm", tokens.
         loss: weighted mean.
         loss_weight: total weight.
-        accuracy: share of rows whose largest logit is the label; NaN for regression.
+        accuracy: share of them whose largest logit is the label; NaN for regression.
+        perplexity: of head "lm", e to the loss; else NaN.
     """
 
     rows: int
     loss: float
     loss_weight: float
     accuracy: float
+    perplexity: float
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,10 @@ private struct PEFTSource {
     var described: [(key: String, value: String)] = []
     if let text = file.metadataValue(PEFTMetadata.head) {
       described = try PEFTMetadata.options(text)
-    } else if try config.hasClassifier() || names()[Adapter.headWeight] != nil {
-      described = [("head", "classifier")]
-      if let key = names()[Adapter.headWeight], let entry = file[key], entry.shape.count == 2 {
+    } else if let kind = try config.headKind() ?? classifierKind() {
+      described = [("head", kind.rawValue)]
+      let weight = model.classifier(kind).map { $0.output + ".weight" }
+      if let weight, let key = names()[weight], let entry = file[key], entry.shape.count == 2 {
         described.append(("num_labels", String(entry.shape[0])))
       }
     }
@@ -75,11 +76,19 @@ private struct PEFTSource {
     return try AdapterSettings(options, model: model, foreignConfig: config.json)
   }
 
+  /// A classifier that the configuration doesn't tell of, by its tensor.
+  private func classifierKind() -> HeadKind? {
+    let weight = model.classifier(.classifier).map { $0.output + ".weight" }
+    return weight.flatMap { names()[$0] } == nil ? nil : .classifier
+  }
+
   /// Keys of the file by the trainable tensors' names.
   private func names() -> [String: String] {
     var names: [String: String] = [:]
     for entry in file.entries {
-      if let name = PEFTKeys.name(entry.name) { names[name] = entry.name }
+      if let name = PEFTKeys.name(entry.name, prefix: model.form.prefix) {
+        names[name] = entry.name
+      }
     }
     return names
   }
@@ -91,10 +100,13 @@ private struct PEFTSource {
     var names = names()
     var wrong: [String] = []
     let isHeadApart = description.kind == .meanLinear
-    let needsHead = try isHeadApart ? head != nil : config.hasClassifier()
+    let needsHead = try isHeadApart ? head != nil : config.headKind() != nil
+    let form = model.classifier(description.kind)
+    let headNames = Set(
+      (form?.tensors(labels: description.labels, hidden: model.hiddenSize) ?? []).map(\.name))
     var values: [Int: FloatView] = [:]
     for (index, parameter) in parameters.enumerated() {
-      let isHead = parameter.name == Adapter.headWeight || parameter.name == Adapter.headBias
+      let isHead = headNames.contains(parameter.name)
       let isApart = isHead && isHeadApart
       let key =
         isApart

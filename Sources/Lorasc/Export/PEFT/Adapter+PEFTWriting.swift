@@ -32,34 +32,33 @@ extension Adapter {
 private struct PEFTFolder {
   private let adapter: Adapter
   private let exported: ExportedExperts
-  private let prefix: String
   private let adapted: Set<String>
 
   init(_ adapter: Adapter, _ exported: ExportedExperts) {
     self.adapter = adapter
     self.exported = exported
-    prefix = adapter.head.kind == .classifier ? "bert." : ""
     adapted = Set(adapter.matchedModules)
   }
 
-  private var isClassifier: Bool { adapter.head.kind == .classifier }
+  /// PEFT has no name for mean pooling's head.
+  private var isHeadApart: Bool { adapter.head.kind == .meanLinear }
 
   func write(to directory: String) throws -> SaveReport {
     let folder = try AtomicFolder(path: directory)
     var config = PEFTConfig(adapter.foreignConfig)
-    try config.take(try options(), head: adapter.head.kind, base: adapter.model.path)
+    try config.take(try options(), adapter.model, adapter.head.kind)
     try folder.write(try JSONValue.object(config.json).text(), to: PEFTConfig.file)
-    let full = adapter.fullParameters.filter { isClassifier || !$0.place.isHead }
+    let full = adapter.fullParameters.filter { !isHeadApart || !$0.place.isHead }
     try write(
-      try expertTensors() + full.map { try tensor($0.parameter) },
+      try expertTensors() + full.map { try tensor($0) },
       to: try folder.path(of: PEFTKeys.file))
-    if !isClassifier {
+    if isHeadApart {
       try write(
-        try adapter.headParameters.map { try tensor($0) },
+        try adapter.fullParameters.filter(\.place.isHead).map { try tensor($0) },
         to: try folder.path(of: PEFTKeys.headFile))
     }
     try folder.commit { name in
-      name == "adapter_model.bin" || isClassifier && name == PEFTKeys.headFile
+      name == "adapter_model.bin" || !isHeadApart && name == PEFTKeys.headFile
     }
     return SaveReport(
       rank: exported.experts.map(\.rank).max() ?? 0, error: exported.error)
@@ -71,7 +70,9 @@ private struct PEFTFolder {
     zip(adapter.targets, exported.experts).flatMap { target, expert -> [Tensor] in
       let module = adapter.model.matrices[target.matrix]
       func key(_ parameter: Int) -> String {
-        PEFTKeys.key(adapter.parameters.list[parameter].name, prefix: prefix, isAdapted: true)
+        PEFTKeys.key(
+          adapter.parameters.list[parameter].name,
+          prefix: adapter.model.prefix(ofModule: module.name, adapter.head.kind), isAdapted: true)
       }
       var tensors: [Tensor] = [
         (key(target.a), [expert.rank, module.inFeatures], expert.a),
@@ -85,13 +86,16 @@ private struct PEFTFolder {
   }
 
   /// A tensor that is trained in full, as the merged view has it.
-  private func tensor(_ parameter: Int) throws -> Tensor {
+  private func tensor(_ full: FullParameter) throws -> Tensor {
+    let parameter = full.parameter
     let description = adapter.parameters.list[parameter]
     let values = try FloatBuffer(count: description.count, what: description.name)
     adapter.fullValue(parameter, .merged, into: values.pointer)
     let module = description.name.dropLast(".bias".count)
     let key = PEFTKeys.key(
-      description.name, prefix: prefix, isAdapted: adapted.contains(String(module)))
+      description.name,
+      prefix: full.place.isHead ? "" : adapter.model.prefix(of: adapter.head.kind),
+      isAdapted: adapted.contains(String(module)))
     return (key, description.shape, values)
   }
 

@@ -11,10 +11,15 @@ struct PEFTConfig {
 
   // MARK: Reading
 
-  /// True where the file's head is transformers' own.
-  func hasClassifier() throws -> Bool {
-    try json.optionalString("task_type") == "SEQ_CLS"
-      || modulesToSave().contains { Self.heads.contains($0) }
+  private static let tasks: [HeadKind: String] = [
+    .classifier: "SEQ_CLS", .token: "TOKEN_CLS", .language: "CAUSAL_LM",
+  ]
+
+  /// The head that the file names, of transformers' own.
+  func headKind() throws -> HeadKind? {
+    let task = try json.optionalString("task_type")
+    if let kind = Self.tasks.first(where: { $0.value == task })?.key { return kind }
+    return try modulesToSave().contains { Self.heads.contains($0) } ? .classifier : nil
   }
 
   func modulesToSave() throws -> [String] { try json.optionalStrings("modules_to_save") ?? [] }
@@ -58,8 +63,8 @@ struct PEFTConfig {
       ("use_rslora", try flag("use_rslora")), ("use_dora", try flag("use_dora")),
       ("rank_pattern", try pattern("rank_pattern")),
       ("alpha_pattern", try pattern("alpha_pattern")),
-      // PEFT's own choice for BERT where the file has none.
-      ("target_modules", try selection("target_modules") ?? "query,value"),
+      // PEFT's own choice for the architecture where the file has none.
+      ("target_modules", try selection("target_modules") ?? "auto"),
       ("exclude_modules", try selection("exclude_modules") ?? ""),
       ("layers_to_transform", try indices()),
       ("layers_pattern", try selectionItems("layers_pattern").joined(separator: ",")),
@@ -126,7 +131,7 @@ struct PEFTConfig {
         subject: "peft_type")
     }
     let foreign = [
-      "use_qalora", "lora_bias", "fan_in_fan_out", "use_bdlora", "trainable_token_indices",
+      "use_qalora", "lora_bias", "use_bdlora", "trainable_token_indices",
       "target_parameters", "layer_replication", "alora_invocation_tokens", "megatron_config",
       "arrow_config", "kasa_config", "monteclora_config", "velora_config",
     ]
@@ -144,13 +149,17 @@ struct PEFTConfig {
   // MARK: Writing
 
   /// Sets what an adapter's options say; other keys stay.
-  mutating func take(_ options: Options, head: HeadKind, base: String) throws {
+  mutating func take(_ options: Options, _ model: Model, _ head: HeadKind) throws {
     func text(_ key: String) throws -> JSONValue { .string(try options.text(key)) }
     json["peft_type"] = "LORA"
-    json["task_type"] = head == .classifier ? "SEQ_CLS" : "FEATURE_EXTRACTION"
-    if json["base_model_name_or_path"] == nil { json["base_model_name_or_path"] = .string(base) }
+    // Images have no task of PEFT's.
+    let task = model.vocabularySize == 0 ? nil : Self.tasks[head] ?? "FEATURE_EXTRACTION"
+    json["task_type"] = task.map { .string($0) } ?? .null
+    if json["base_model_name_or_path"] == nil {
+      json["base_model_name_or_path"] = .string(model.path)
+    }
     json["inference_mode"] = true
-    json["fan_in_fan_out"] = false
+    json["fan_in_fan_out"] = .bool(model.matrices.contains { $0.kind == .conv1D })
     json["r"] = .integer(Int64(try options.integer("r")))
     json["lora_alpha"] = Self.number(try options.number("lora_alpha"))
     json["lora_dropout"] = .number(try options.number("lora_dropout"))
@@ -161,7 +170,10 @@ struct PEFTConfig {
       json[key] =
         pattern.allSatisfy(\.isWhitespace) ? .object(JSONObject()) : try JSONValue.parse(pattern)
     }
-    json["target_modules"] = try Self.selection(options, "target_modules") ?? .null
+    json["target_modules"] =
+      try options.text("target_modules") == "auto"
+      ? .array(Options.split(model.form.defaultTargets).map { .string($0) })
+      : Self.selection(options, "target_modules") ?? .null
     json["exclude_modules"] = try Self.selection(options, "exclude_modules") ?? .null
     let layers = try options.list("layers_to_transform").compactMap { Int64($0) }
     json["layers_to_transform"] = layers.isEmpty ? .null : .array(layers.map { .integer($0) })
@@ -169,11 +181,19 @@ struct PEFTConfig {
     json["layers_pattern"] = patterns.isEmpty ? .null : .array(patterns.map { .string($0) })
     let saved =
       try options.list("modules_to_save").filter { !Self.heads.contains($0) }
-      + (head == .classifier ? Self.heads : [])
+      + Self.saved(head, model)
     json["modules_to_save"] = saved.isEmpty ? .null : .array(saved.map { .string($0) })
     json["bias"] = try text("bias")
     json["init_lora_weights"] =
       try options.text("init_lora_weights") == "gaussian" ? "gaussian" : true
+  }
+
+  /// Modules of the head, as PEFT names them.
+  private static func saved(_ head: HeadKind, _ model: Model) -> [String] {
+    guard head != .meanLinear, let form = model.classifier(head) else { return [] }
+    var names = heads
+    if case .own(let name)? = form.dense, !name.contains(".") { names.insert(name, at: 0) }
+    return names
   }
 
   private static func selection(_ options: Options, _ key: String) throws -> JSONValue? {

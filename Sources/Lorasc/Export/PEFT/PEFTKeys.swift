@@ -8,10 +8,10 @@ enum PEFTKeys {
 
   /// - Parameters:
   ///   - name: of a trainable tensor
-  ///   - prefix: of the model's class, "bert." or ""
+  ///   - prefix: of the model's class, "bert." or ""; of a head's tensors and of the output layer
+  ///     "", which stand beside the backbone
   ///   - isAdapted: the tensor belongs to a module that has an adapter
   static func key(_ name: String, prefix: String, isAdapted: Bool) -> String {
-    if name == Adapter.headWeight || name == Adapter.headBias { return root + name }
     if isAdapted, name.hasSuffix(".bias") {
       return root + prefix + name.dropLast("bias".count) + "base_layer.bias"
     }
@@ -20,13 +20,29 @@ enum PEFTKeys {
 
   /// The trainable tensor's name that a key stands for; nil for copies that PEFT writes beside:
   /// what a module that is trained in full was before, and its values under a second name.
-  static func name(_ key: String) -> String? {
+  /// - Parameter prefix: of the architecture
+  static func name(_ key: String, prefix: String) -> String? {
     if key.contains(".original_module.") || key.contains(".modules_to_save.") { return nil }
     var name = key[...]
-    for start in [root, "bert."] where name.hasPrefix(start) { name = name.dropFirst(start.count) }
+    for start in [root, prefix] where name.hasPrefix(start) { name = name.dropFirst(start.count) }
     var text = String(name)
     if text.hasSuffix(".base_layer.bias") { text = text.dropLast("base_layer.bias".count) + "bias" }
     if text.hasSuffix(".lora_magnitude_vector.weight") { text.removeLast(".weight".count) }
     return text
+  }
+}
+
+extension Model {
+  /// What stands before a backbone tensor's name in the model with this head.
+  func prefix(of head: HeadKind) -> String {
+    switch head {
+    case .classifier, .token, .language: form.prefix
+    case .meanLinear, .embedding: ""
+    }
+  }
+
+  /// The same for a module: the output layer stands beside the backbone.
+  func prefix(ofModule name: String, _ head: HeadKind) -> String {
+    matrices.contains { $0.isOutputLayer && $0.name == name } ? "" : prefix(of: head)
   }
 }

@@ -1,12 +1,15 @@
 import Glibc
 
-/// Weighted sums over rows: divided by the total weight when the step is applied.
+/// Weighted sums over items: divided by the total weight when the step is applied.
 struct LossSums {
   var loss = 0.0
   var weight = 0.0
-  /// Rows that carry a loss, and of these the rightly classified.
+  /// Items that carry a loss, rows or tokens, and of these the rightly classified.
   var rows = 0
   var correct = 0
+
+  /// There is something to learn from, and no overflow.
+  var isUsable: Bool { weight > 0 && loss.isFinite }
 
   static func += (left: inout LossSums, right: LossSums) {
     left.loss += right.loss
@@ -16,44 +19,55 @@ struct LossSums {
   }
 }
 
-/// Cross-entropy with class weights and label smoothing, or mean squared error, as PyTorch
-/// defines them; arithmetic in float64, a row at a time.
+/// What a loss compares logits with: rows, tokens or examples.
+struct LossItems {
+  let count: Int
+  /// (count): classes, or `Batch.ignoredLabel`
+  let labels: UnsafePointer<Int32>
+  /// (count)
+  let weights: UnsafePointer<Float>
+  /// (count, num_labels)
+  let targets: UnsafePointer<Float>?
+
+  func hasLoss(_ item: Int) -> Bool { labels[item] >= 0 && weights[item] > 0 }
+}
+
+/// Cross-entropy with class weights and label smoothing, mean squared error, or binary
+/// cross-entropy, as PyTorch defines them; arithmetic in float64, an item at a time.
 ///
-/// Cross-entropy of a row with label y, weights w, smoothing e over C classes:
+/// Cross-entropy of an item with label y, weights w, smoothing e over C classes:
 /// (1 − e) w_y (−log p_y) + (e / C) Σ_c w_c (−log p_c), counted with weight w_y in the mean.
-/// Squared error of a row: mean over its outputs, counted with weight 1. Row weights multiply
-/// both.
+/// Squared error of an item: mean over its outputs. Binary cross-entropy of targets t: the mean
+/// over outputs z of log(1 + eᶻ) − t z. Both count with weight 1. Weights of items multiply all.
 struct Loss {
   let problem: ProblemType
-  let labels: Int
+  var labels: Int
   var smoothing = 0.0
   /// A weight a class, or empty: all 1.
   var classWeights: [Double] = []
+  /// Of the contrastive loss: what cosines are multiplied by.
+  var similarityScale: Float = 1
 
   /// - Parameters:
-  ///   - logits: (rows, labels)
-  ///   - gradient: (rows, labels), d(weighted sum)/d logits, or nil
+  ///   - logits: (items, labels)
+  ///   - gradient: (items, labels), d(weighted sum)/d logits, or nil
   func callAsFunction(
-    logits: UnsafePointer<Float>, gradient: UnsafeMutablePointer<Float>?, _ batch: StagedBatch
+    logits: UnsafePointer<Float>, gradient: UnsafeMutablePointer<Float>?, _ items: LossItems
   ) -> LossSums {
     var sums = LossSums()
-    for row in 0..<batch.rows {
-      let at = row * labels
-      let rowWeight = Double(batch.weights[row])
-      switch problem {
-      case .classification:
-        let label = Int(batch.labels[row])
-        guard label >= 0, rowWeight > 0 else {
-          if let gradient { for c in 0..<labels { gradient[at + c] = 0 } }
-          continue
-        }
-        sums += crossEntropy(logits + at, gradient.map { $0 + at }, label, rowWeight)
-      case .regression:
-        guard let targets = batch.targets, rowWeight > 0 else {
-          if let gradient { for c in 0..<labels { gradient[at + c] = 0 } }
-          continue
-        }
-        sums += squaredError(logits + at, gradient.map { $0 + at }, targets + at, rowWeight)
+    for item in 0..<items.count {
+      let at = item * labels
+      let weight = Double(items.weights[item])
+      let own = gradient.map { $0 + at }
+      switch (problem, items.targets) {
+      case (.regression, let targets?) where weight > 0:
+        sums += squaredError(logits + at, own, targets + at, weight)
+      case (.multiLabel, let targets?) where weight > 0:
+        sums += binaryCrossEntropy(logits + at, own, targets + at, weight)
+      case (.classification, _) where items.hasLoss(item),
+        (.contrastive, _) where items.hasLoss(item), (.nextToken, _) where items.hasLoss(item):
+        sums += crossEntropy(logits + at, own, Int(items.labels[item]), weight)
+      default: if let own { for c in 0..<labels { own[c] = 0 } }
       }
     }
     return sums
@@ -106,5 +120,24 @@ struct Loss {
       if let gradient { gradient[c] = Float(rowWeight * 2 * difference / Double(labels)) }
     }
     return LossSums(loss: rowWeight * loss, weight: rowWeight, rows: 1, correct: 0)
+  }
+
+  /// Right where every output is on its target's side.
+  private func binaryCrossEntropy(
+    _ logits: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>?,
+    _ targets: UnsafePointer<Float>, _ rowWeight: Double
+  ) -> LossSums {
+    var loss = 0.0
+    var isRight = true
+    for c in 0..<labels {
+      let (z, t) = (Double(logits[c]), Double(targets[c]))
+      // log(1 + eᶻ) = max(z, 0) + log(1 + e^−|z|)
+      loss += (max(z, 0) + log1p(exp(-abs(z))) - t * z) / Double(labels)
+      let probability = z >= 0 ? 1 / (1 + exp(-z)) : exp(z) / (1 + exp(z))
+      if let gradient { gradient[c] = Float(rowWeight * (probability - t) / Double(labels)) }
+      isRight = isRight && (z > 0) == (t > 0.5)
+    }
+    return LossSums(
+      loss: rowWeight * loss, weight: rowWeight, rows: 1, correct: isRight ? 1 : 0)
   }
 }

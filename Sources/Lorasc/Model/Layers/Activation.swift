@@ -1,7 +1,7 @@
 import CSupport
 
 /// An elementwise activation by its name in config.json.
-struct Activation {
+struct Activation: Sendable, Equatable {
   let kind: Int32
 
   init?(configName: String) {
@@ -15,6 +15,7 @@ struct Activation {
     }
   }
 
+  static let relu = Activation(kind: Int32(LORASC_ACTIVATION_RELU.rawValue))
   static let tanh = Activation(kind: Int32(LORASC_ACTIVATION_TANH.rawValue))
 
   private init(kind: Int32) { self.kind = kind }
@@ -38,6 +39,34 @@ struct Activation {
     compute.forRows(rows, cost: 10 * columns) { start, end in
       let at = start * columns
       kernel(kind, x + at, dy + at, dx + at, (end - start) * columns)
+    }
+  }
+}
+
+// MARK: Gated: y = f(gate) ⊙ up
+
+extension Activation {
+  func forward(
+    gate: UnsafePointer<Float>, up: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
+    rows: Int, columns: Int, _ compute: Compute
+  ) {
+    let kernel = compute.kernels.gate_forward
+    compute.forRows(rows, cost: 9 * columns) { start, end in
+      let at = start * columns
+      kernel(kind, gate + at, up + at, y + at, (end - start) * columns)
+    }
+  }
+
+  /// dGate = dy ⊙ up ⊙ f′(gate), dUp = dy ⊙ f(gate); one of them may be dy.
+  func backward(
+    gate: UnsafePointer<Float>, up: UnsafePointer<Float>, _ dy: UnsafePointer<Float>,
+    dGate: UnsafeMutablePointer<Float>, dUp: UnsafeMutablePointer<Float>, rows: Int, columns: Int,
+    _ compute: Compute
+  ) {
+    let kernel = compute.kernels.gate_backward
+    compute.forRows(rows, cost: 14 * columns) { start, end in
+      let at = start * columns
+      kernel(kind, gate + at, up + at, dy + at, dGate + at, dUp + at, (end - start) * columns)
     }
   }
 }

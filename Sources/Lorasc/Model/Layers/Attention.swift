@@ -1,124 +1,249 @@
 /// Multi-head self-attention over segments: each row of the batch attends to itself only.
 ///
-/// For one row of length L and one head of d columns: P = softmax(Q Kᵀ / √d), O = P V. Only
-/// the log of each softmax's denominator is kept (tokens, heads); the backward makes P again,
-/// in one scratch block a thread.
+/// For one row of length L and one head of d columns: P = softmax(Q Kᵀ / √d), O = P V; causal: a
+/// token sees itself and up to `window` − 1 before it. With fewer heads of keys and values than
+/// of queries, consecutive query heads share one (Ainslie et al. 2023).
+///
+/// Only the log of each softmax's denominator is kept (heads, tokens); the backward makes P
+/// again. Both work on blocks of queries, so that scratch memory grows with L, not with L².
 final class Attention {
   let heads: Int
+  let keyValueHeads: Int
   let headSize: Int
+  private let isCausal: Bool
   private let longest: Int
-  /// Per lane: P, dP and, with dropout, the dropped P; each (longest, longest).
+  private let blockRows: Int
+  /// Per lane: P, dP and, with dropout, the dropped P; each (blockRows, longest).
   private let scratch: UnsafeMutablePointer<Float>
-  /// (tokens, heads): Σ dO ⊙ O, for the backward.
+  /// (heads, tokens): Σ dO ⊙ O, for the backward.
   private let delta: UnsafeMutablePointer<Float>
 
   private var scale: Float { 1 / Float(headSize).squareRoot() }
   private var width: Int { heads * headSize }
+  private var projected: Int { (heads + 2 * keyValueHeads) * headSize }
+  private var group: Int { heads / keyValueHeads }
 
-  init(heads: Int, headSize: Int, longest: Int, tokens: Int, lanes: Int, arena: Arena) throws {
-    self.heads = heads
-    self.headSize = headSize
+  private static let mostBlockRows = 128
+
+  init(
+    _ sizes: Backbone.Sizes, _ form: Backbone.AttentionForm, longest: Int, tokens: Int, lanes: Int,
+    _ arena: Arena
+  ) throws {
+    heads = sizes.heads
+    keyValueHeads = sizes.keyValueHeads
+    headSize = sizes.headSize
+    isCausal = form.isCausal
     self.longest = longest
-    scratch = try arena.matrix(lanes * 3, longest * longest, "plan.attention_scratch")
-    delta = try arena.matrix(tokens, heads, "plan.attention_delta")
+    blockRows = min(longest, Self.mostBlockRows)
+    scratch = try arena.matrix(lanes * 3, blockRows * longest, "plan.attention_scratch")
+    delta = try arena.matrix(tokens, sizes.heads, "plan.attention_delta")
   }
 
   private func block(_ lane: Int, _ which: Int) -> UnsafeMutablePointer<Float> {
-    scratch + (lane * 3 + which) * longest * longest
+    scratch + (lane * 3 + which) * blockRows * longest
   }
 
+  /// Queries [first, end) of a row and the keys [keys, keysEnd) that any of them sees.
+  private struct Span {
+    let first: Int
+    let end: Int
+    let keys: Int
+    let keysEnd: Int
+
+    var rows: Int { end - first }
+    var columns: Int { keysEnd - keys }
+  }
+
+  private func spans(_ length: Int, _ window: Int?) -> [Span] {
+    stride(from: 0, to: length, by: blockRows).map { first in
+      let end = min(length, first + blockRows)
+      guard isCausal else { return Span(first: first, end: end, keys: 0, keysEnd: length) }
+      return Span(first: first, end: end, keys: firstKey(first, window), keysEnd: end)
+    }
+  }
+
+  private func firstKey(_ query: Int, _ window: Int?) -> Int {
+    window.map { max(0, query - $0 + 1) } ?? 0
+  }
+
+  /// body(row, its visible columns) for the rows of a span's block; all in one where each row
+  /// sees every column.
+  private func forVisible(
+    _ span: Span, _ window: Int?, _ body: (_ row: Int, _ rows: Int, _ columns: Range<Int>) -> Void
+  ) {
+    guard isCausal else { return body(0, span.rows, 0..<span.columns) }
+    for row in 0..<span.rows {
+      let query = span.first + row
+      body(row, 1, firstKey(query, window) - span.keys..<query + 1 - span.keys)
+    }
+  }
+
+  // MARK: Forward
+
   /// - Parameters:
-  ///   - qkv: (tokens, 3 width): queries, keys, values side by side
+  ///   - qkv: (tokens, projected): queries, keys, values side by side
   ///   - output: (tokens, width)
   ///   - logSumExp: (heads, tokens), written
   func forward(
     qkv: UnsafePointer<Float>, output: UnsafeMutablePointer<Float>,
-    logSumExp: UnsafeMutablePointer<Float>, _ batch: StagedBatch, dropout: Dropout?,
+    logSumExp: UnsafeMutablePointer<Float>, window: Int?, _ batch: StagedBatch, dropout: Dropout?,
     _ compute: Compute
   ) {
     let tokens = batch.tokenCount
-    let kernels = compute.kernels
     compute.forTasks(batch.rows * heads) { task, lane in
-      let row = task / heads
-      let head = task % heads
+      let (row, head) = (task / heads, task % heads)
       let first = Int(batch.starts[row])
-      let length = batch.length(of: row)
-      let q = qkv + first * 3 * width + head * headSize
+      let q = qkv + first * projected + head * headSize
+      let k = qkv + first * projected + (heads + head / group) * headSize
+      let v = k + keyValueHeads * headSize
       let p = block(lane, 0)
-      compute.gemmOnThisThread(
-        length, length, headSize, a: q, lda: 3 * width, b: q + width, ldb: 3 * width,
-        transposeB: true, c: p, ldc: length)
-      kernels.softmax_forward(
-        p, length, length, length, scale, logSumExp + head * tokens + first)
-      if let dropout {
-        kernels.dropout(
-          p, p, length * length, dropout.stream, maskStart(row, head, batch), dropout.probability)
+      for span in spans(batch.length(of: row), window) {
+        scores(q, k, span, into: p, compute)
+        let logs = logSumExp + head * tokens + first + span.first
+        forVisible(span, window) { row, rows, columns in
+          hide(p, row, columns, span, compute)
+          compute.kernels.softmax_forward(
+            p + row * span.columns + columns.lowerBound, rows, columns.count, span.columns, scale,
+            logs + row)
+        }
+        if let dropout {
+          drop(p, p, span, length: batch.length(of: row), row * heads + head, dropout, compute)
+        }
+        compute.gemmOnThisThread(
+          span.rows, headSize, span.columns, a: p, lda: span.columns, b: v + span.keys * projected,
+          ldb: projected, c: output + (first + span.first) * width + head * headSize, ldc: width)
       }
-      compute.gemmOnThisThread(
-        length, headSize, length, a: p, lda: length, b: q + 2 * width, ldb: 3 * width,
-        c: output + first * width + head * headSize, ldc: width)
     }
   }
 
-  /// dV = Pᵀ dO, dP = dO Vᵀ, dS = P ⊙ (dP − Σ dO ⊙ O) / √d, dQ = dS K, dK = dSᵀ Q.
+  /// S = Q Kᵀ of a span
+  private func scores(
+    _ q: UnsafePointer<Float>, _ k: UnsafePointer<Float>, _ span: Span,
+    into s: UnsafeMutablePointer<Float>, _ compute: Compute
+  ) {
+    compute.gemmOnThisThread(
+      span.rows, span.columns, headSize, a: q + span.first * projected, lda: projected,
+      b: k + span.keys * projected, ldb: projected, transposeB: true, c: s, ldc: span.columns)
+  }
+
+  /// Zeros where a row of a block sees nothing.
+  private func hide(
+    _ p: UnsafeMutablePointer<Float>, _ row: Int, _ visible: Range<Int>, _ span: Span,
+    _ compute: Compute
+  ) {
+    guard visible.count < span.columns else { return }
+    let values = p + row * span.columns
+    compute.kernels.fill(0, values, visible.lowerBound)
+    compute.kernels.fill(0, values + visible.upperBound, span.columns - visible.upperBound)
+  }
+
+  /// Masks of a batch follow each other: each row and head has its own (longest, longest) range,
+  /// in which query i and key j stand at i · length + j.
+  private func drop(
+    _ from: UnsafePointer<Float>, _ to: UnsafeMutablePointer<Float>, _ span: Span, length: Int,
+    _ place: Int, _ dropout: Dropout, _ compute: Compute
+  ) {
+    let start = UInt64(place) * UInt64(longest * longest)
+    for row in 0..<span.rows {
+      compute.kernels.dropout(
+        from + row * span.columns, to + row * span.columns, span.columns, dropout.stream,
+        start + UInt64((span.first + row) * length + span.keys), dropout.probability)
+    }
+  }
+
+  // MARK: Backward
+
+  /// dV = Pᵀ dO, dP = dO Vᵀ, dS = P ⊙ (dP − Σ dO ⊙ O) / √d, dQ = dS K, dK = dSᵀ Q; keys and
+  /// values add up over the query heads that share them.
   ///
   /// - Parameters:
   ///   - dOutput: (tokens, width)
-  ///   - dqkv: (tokens, 3 width), written
+  ///   - dqkv: (tokens, projected), written
   func backward(
     dOutput: UnsafePointer<Float>, qkv: UnsafePointer<Float>, output: UnsafePointer<Float>,
-    logSumExp: UnsafePointer<Float>, dqkv: UnsafeMutablePointer<Float>, _ batch: StagedBatch,
-    dropout: Dropout?, _ compute: Compute
+    logSumExp: UnsafePointer<Float>, dqkv: UnsafeMutablePointer<Float>, window: Int?,
+    _ batch: StagedBatch, dropout: Dropout?, _ compute: Compute
   ) {
     let tokens = batch.tokenCount
-    let kernels = compute.kernels
-    compute.forTasks(batch.rows * heads) { task, lane in
-      let row = task / heads
-      let head = task % heads
+    compute.forTasks(batch.rows * keyValueHeads) { task, lane in
+      let (row, shared) = (task / keyValueHeads, task % keyValueHeads)
       let first = Int(batch.starts[row])
-      let length = batch.length(of: row)
-      let q = qkv + first * 3 * width + head * headSize
-      let k = q + width
-      let v = k + width
-      let dq = dqkv + first * 3 * width + head * headSize
-      let dOut = dOutput + first * width + head * headSize
-      let out = output + first * width + head * headSize
-      let delta = self.delta + head * tokens + first
-      for index in 0..<length {
-        delta[index] = kernels.dot(dOut + index * width, out + index * width, headSize)
+      let keys = first * projected + (heads + shared) * headSize
+      let values = keys + keyValueHeads * headSize
+      for token in 0..<batch.length(of: row) {
+        compute.kernels.fill(0, dqkv + keys + token * projected, headSize)
+        compute.kernels.fill(0, dqkv + values + token * projected, headSize)
       }
-      let p = block(lane, 0)
-      let dp = block(lane, 1)
-      compute.gemmOnThisThread(
-        length, length, headSize, a: q, lda: 3 * width, b: k, ldb: 3 * width, transposeB: true,
-        c: p, ldc: length)
-      kernels.softmax_again(
-        p, length, length, length, scale, logSumExp + head * tokens + first, 1)
-      compute.gemmOnThisThread(
-        length, length, headSize, a: dOut, lda: width, b: v, ldb: 3 * width, transposeB: true,
-        c: dp, ldc: length)
-      var used = UnsafePointer(p)
-      if let dropout {
-        let dropped = block(lane, 2)
-        let start = maskStart(row, head, batch)
-        kernels.dropout(p, dropped, length * length, dropout.stream, start, dropout.probability)
-        kernels.dropout(dp, dp, length * length, dropout.stream, start, dropout.probability)
-        used = UnsafePointer(dropped)
+      for head in shared * group..<(shared + 1) * group {
+        let queries = first * projected + head * headSize
+        let at = first * width + head * headSize
+        let pass = Pass(
+          q: qkv + queries, k: qkv + keys, v: qkv + values, dq: dqkv + queries, dk: dqkv + keys,
+          dv: dqkv + values, dOutput: dOutput + at, output: output + at,
+          logSumExp: logSumExp + head * tokens + first, delta: delta + head * tokens + first,
+          place: row * heads + head, length: batch.length(of: row))
+        backward(pass, window, lane: lane, dropout, compute)
       }
-      compute.gemmOnThisThread(
-        length, headSize, length, a: used, lda: length, transposeA: true, b: dOut, ldb: width,
-        c: dq + 2 * width, ldc: 3 * width)
-      kernels.softmax_backward(p, dp, length, length, length, scale, delta, 1)
-      compute.gemmOnThisThread(
-        length, headSize, length, a: dp, lda: length, b: k, ldb: 3 * width, c: dq, ldc: 3 * width)
-      compute.gemmOnThisThread(
-        length, headSize, length, a: dp, lda: length, transposeA: true, b: q, ldb: 3 * width,
-        c: dq + width, ldc: 3 * width)
     }
   }
 
-  /// Masks of a batch follow each other: row r, head h has its own (longest, longest) range.
-  private func maskStart(_ row: Int, _ head: Int, _ batch: StagedBatch) -> UInt64 {
-    UInt64(row * heads + head) * UInt64(longest * longest)
+  /// One row and head, as pointers to its first token.
+  private struct Pass {
+    let q: UnsafePointer<Float>
+    let k: UnsafePointer<Float>
+    let v: UnsafePointer<Float>
+    let dq: UnsafeMutablePointer<Float>
+    let dk: UnsafeMutablePointer<Float>
+    let dv: UnsafeMutablePointer<Float>
+    let dOutput: UnsafePointer<Float>
+    let output: UnsafePointer<Float>
+    let logSumExp: UnsafePointer<Float>
+    let delta: UnsafeMutablePointer<Float>
+    let place: Int
+    let length: Int
+  }
+
+  private func backward(
+    _ pass: Pass, _ window: Int?, lane: Int, _ dropout: Dropout?, _ compute: Compute
+  ) {
+    let kernels = compute.kernels
+    let (p, dp) = (block(lane, 0), block(lane, 1))
+    for token in 0..<pass.length {
+      pass.delta[token] = kernels.dot(
+        pass.dOutput + token * width, pass.output + token * width, headSize)
+    }
+    for span in spans(pass.length, window) {
+      let dOut = pass.dOutput + span.first * width
+      scores(pass.q, pass.k, span, into: p, compute)
+      forVisible(span, window) { row, rows, columns in
+        hide(p, row, columns, span, compute)
+        kernels.softmax_again(
+          p + row * span.columns + columns.lowerBound, rows, columns.count, span.columns, scale,
+          pass.logSumExp + span.first + row, 1)
+      }
+      compute.gemmOnThisThread(
+        span.rows, span.columns, headSize, a: dOut, lda: width, b: pass.v + span.keys * projected,
+        ldb: projected, transposeB: true, c: dp, ldc: span.columns)
+      var used = UnsafePointer(p)
+      if let dropout {
+        let dropped = block(lane, 2)
+        drop(p, dropped, span, length: pass.length, pass.place, dropout, compute)
+        drop(dp, dp, span, length: pass.length, pass.place, dropout, compute)
+        used = UnsafePointer(dropped)
+      }
+      compute.gemmOnThisThread(
+        span.columns, headSize, span.rows, a: used, lda: span.columns, transposeA: true, b: dOut,
+        ldb: width, c: pass.dv + span.keys * projected, ldc: projected, beta: 1)
+      kernels.softmax_backward(
+        p, dp, span.rows, span.columns, span.columns, scale, pass.delta + span.first, 1)
+      compute.gemmOnThisThread(
+        span.rows, headSize, span.columns, a: dp, lda: span.columns,
+        b: pass.k + span.keys * projected, ldb: projected, c: pass.dq + span.first * projected,
+        ldc: projected)
+      compute.gemmOnThisThread(
+        span.columns, headSize, span.rows, a: dp, lda: span.columns, transposeA: true,
+        b: pass.q + span.first * projected, ldb: projected,
+        c: pass.dk + span.keys * projected, ldc: projected, beta: 1)
+    }
   }
 }

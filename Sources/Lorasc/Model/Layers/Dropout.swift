@@ -38,8 +38,28 @@ struct DropoutPlan {
   var seed: UInt64 = 0
   /// Counts the forward passes of the trainer.
   var draw: Int = 0
+  /// Tells parts of one forward apart that pass the same module.
+  private var partOfForward = 0
 
   static let none = DropoutPlan()
+
+  init(
+    hidden: Float = 0, attention: Float = 0, classifier: Float = 0, expert: Float = 0,
+    seed: UInt64 = 0, draw: Int = 0
+  ) {
+    self.hidden = hidden
+    self.attention = attention
+    self.classifier = classifier
+    self.expert = expert
+    self.seed = seed
+    self.draw = draw
+  }
+
+  func part(_ number: Int) -> DropoutPlan {
+    var plan = self
+    plan.partOfForward = number
+    return plan
+  }
 
   func hidden(_ site: String) -> Dropout? { make(hidden, .hiddenDropout, site) }
   func attention(_ site: String) -> Dropout? { make(attention, .attentionDropout, site) }
@@ -51,7 +71,9 @@ struct DropoutPlan {
     -> Dropout?
   {
     guard probability > 0 else { return nil }
-    let stream = RandomStream(seed: seed, purpose: purpose, cascade: 0, step: draw, name: site)
+    // The generator's cascade is free here: it takes the part.
+    let stream = RandomStream(
+      seed: seed, purpose: purpose, cascade: partOfForward, step: draw, name: site)
     return Dropout(probability: probability, stream: stream.c)
   }
 }

@@ -1,0 +1,67 @@
+import CSupport
+
+// Gated feed-forward: y = f(gate) up, forward and backward.
+
+func gateForward(
+  _ kind: Int32, _ gate: UnsafePointer<Float>, _ up: UnsafePointer<Float>,
+  _ y: UnsafeMutablePointer<Float>, _ n: Int
+) {
+  switch kind {
+  case geluKind: gated(gate, up, y, n, geluForward)
+  case geluTanhKind: gated(gate, up, y, n, geluTanhForward)
+  case reluKind: gated(gate, up, y, n, reluForward)
+  case siluKind: gated(gate, up, y, n, siluForward)
+  case tangentKind: gated(gate, up, y, n, hyperbolicTangent)
+  default: break
+  }
+}
+
+func gateBackward(
+  _ kind: Int32, _ gate: UnsafePointer<Float>, _ up: UnsafePointer<Float>,
+  _ dy: UnsafePointer<Float>, _ dgate: UnsafeMutablePointer<Float>,
+  _ dup: UnsafeMutablePointer<Float>, _ n: Int
+) {
+  switch kind {
+  case geluKind: gateGradients(gate, up, dy, dgate, dup, n, geluForward, geluBackward)
+  case geluTanhKind: gateGradients(gate, up, dy, dgate, dup, n, geluTanhForward, geluTanhBackward)
+  case reluKind: gateGradients(gate, up, dy, dgate, dup, n, reluForward, reluBackward)
+  case siluKind: gateGradients(gate, up, dy, dgate, dup, n, siluForward, siluBackward)
+  case tangentKind: gateGradients(gate, up, dy, dgate, dup, n, hyperbolicTangent, tangentBackward)
+  default: break
+  }
+}
+
+@inline(__always)
+private func gated(
+  _ gate: UnsafePointer<Float>, _ up: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
+  _ n: Int, _ f: (Lanes) -> Lanes
+) {
+  @inline(__always)
+  func product(_ g: Lanes, _ u: Lanes) -> Lanes { f(g) * u }
+  map(gate, up, y, n, product)
+}
+
+/// Everything is loaded before anything is stored: outputs may lie over inputs.
+@inline(__always)
+private func gateGradients(
+  _ gate: UnsafePointer<Float>, _ up: UnsafePointer<Float>, _ dy: UnsafePointer<Float>,
+  _ dgate: UnsafeMutablePointer<Float>, _ dup: UnsafeMutablePointer<Float>, _ n: Int,
+  _ f: (Lanes) -> Lanes, _ slope: (Lanes, Lanes) -> Lanes
+) {
+  let whole = n & ~15
+  let hasEnd = whole != n
+  let zero = Lanes(repeating: 0)
+  let (endG, endU, endD) =
+    hasEnd ? (loadEnd(gate, n), loadEnd(up, n), loadEnd(dy, n)) : (zero, zero, zero)
+  var i = 0
+  while i < whole {
+    let (g, u, d) = (load(gate, i), load(up, i), load(dy, i))
+    store(slope(g, d * u), dgate, i)
+    store(d * f(g), dup, i)
+    i &+= 16
+  }
+  if hasEnd {
+    storeEnd(slope(endG, endD * endU), dgate, n)
+    storeEnd(endD * f(endG), dup, n)
+  }
+}

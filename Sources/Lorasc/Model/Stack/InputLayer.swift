@@ -1,0 +1,124 @@
+/// What makes the first hidden states of a batch, and takes their gradient.
+protocol InputLayer: AnyObject {
+  var isTrained: Bool { get }
+  /// - Returns: (tokens, hidden), valid until the next forward
+  func forward(_ batch: StagedBatch, dropout: DropoutPlan, _ compute: Compute)
+    -> UnsafeMutablePointer<Float>
+  /// Adds the gradients of what is trained; `gradient` (tokens, hidden) is used up.
+  func backward(
+    _ gradient: UnsafeMutablePointer<Float>, _ batch: StagedBatch, dropout: DropoutPlan,
+    _ compute: Compute)
+}
+
+/// The sum of embeddings, normalised where the model does.
+final class TokenInputLayer: InputLayer {
+  private let tables: [(layer: EmbeddingLayer, index: Backbone.TokenInputs.Index)]
+  private let norm: Norm?
+  private let hidden: Int
+  private let sum: UnsafeMutablePointer<Float>
+  private let normed: UnsafeMutablePointer<Float>
+  private let saved: Norm.Saved?
+
+  init(
+    _ inputs: Backbone.TokenInputs, _ modules: StackModules, hidden: Int, tokens: Int,
+    _ arena: Arena
+  ) throws {
+    tables = inputs.tables.map { (modules.embedding($0.matrix), $0.index) }
+    norm = inputs.norm.map { modules.norms[$0] }
+    self.hidden = hidden
+    sum = try arena.matrix(tokens, hidden, "plan.embeddings")
+    if inputs.norm == nil {
+      normed = sum
+      saved = nil
+    } else {
+      normed = try arena.matrix(tokens, hidden, "plan.embedded")
+      saved = try Norm.Saved(rows: tokens, columns: hidden, "plan.embedding_norm", arena)
+    }
+  }
+
+  var isTrained: Bool { norm?.isTrained == true || tables.contains(where: \.layer.isTrained) }
+
+  private func ids(_ index: Backbone.TokenInputs.Index, _ batch: StagedBatch)
+    -> UnsafePointer<Int32>
+  {
+    switch index {
+    case .token: UnsafePointer(batch.tokens)
+    case .position: UnsafePointer(batch.positions)
+    case .tokenType: UnsafePointer(batch.tokenTypes)
+    }
+  }
+
+  func forward(_ batch: StagedBatch, dropout: DropoutPlan, _ compute: Compute)
+    -> UnsafeMutablePointer<Float>
+  {
+    let tokens = batch.tokenCount
+    compute.kernels.fill(0, sum, tokens * hidden)
+    for table in tables {
+      table.layer.forward(ids(table.index, batch), addTo: sum, tokens: tokens, compute)
+    }
+    if let norm, let saved {
+      norm.forward(sum, residual: nil, normed, saved, rows: tokens, compute)
+    }
+    dropout.hidden("embeddings")?.apply(normed, normed, rows: tokens, columns: hidden, compute)
+    return normed
+  }
+
+  func backward(
+    _ gradient: UnsafeMutablePointer<Float>, _ batch: StagedBatch, dropout: DropoutPlan,
+    _ compute: Compute
+  ) {
+    let tokens = batch.tokenCount
+    dropout.hidden("embeddings")?.apply(gradient, gradient, rows: tokens, columns: hidden, compute)
+    if let norm, let saved {
+      norm.backward(gradient, saved, gradient, rows: tokens, compute)
+    }
+    for table in tables where table.layer.isTrained {
+      table.layer.backward(gradient, ids(table.index, batch), tokens: tokens, compute)
+    }
+  }
+}
+
+/// Patches of images, projected, with class tokens before and positions added. Frozen.
+final class PatchInputLayer: InputLayer {
+  private let inputs: Backbone.PatchInputs
+  private let projection: LinearLayer
+  private let hidden: Int
+  private let embedded: UnsafeMutablePointer<Float>
+
+  init(_ inputs: Backbone.PatchInputs, hidden: Int, tokens: Int, _ arena: Arena) throws {
+    self.inputs = inputs
+    self.hidden = hidden
+    projection = LinearLayer(
+      "embeddings.patch_embeddings.projection", inFeatures: inputs.patchPixels,
+      outFeatures: hidden, weight: inputs.projection.pointer, bias: inputs.bias.pointer)
+    embedded = try arena.matrix(tokens, hidden, "plan.embedded")
+  }
+
+  var isTrained: Bool { false }
+
+  func forward(_ batch: StagedBatch, dropout: DropoutPlan, _ compute: Compute)
+    -> UnsafeMutablePointer<Float>
+  {
+    guard let patches = batch.patches else { return embedded }
+    let axpby = compute.kernels.axpby
+    for row in 0..<batch.rows {
+      let start = embedded + Int(batch.starts[row]) * hidden
+      for (place, token) in inputs.classTokens.enumerated() {
+        axpby(1, token.pointer, 0, start + place * hidden, hidden)
+      }
+      projection.forward(
+        patches + row * inputs.patches * inputs.patchPixels, ldx: inputs.patchPixels,
+        start + inputs.classTokens.count * hidden, ldy: hidden, rows: inputs.patches,
+        dropout: .none, compute)
+      axpby(1, inputs.positions.pointer, 1, start, inputs.tokens * hidden)
+    }
+    dropout.hidden("embeddings")?
+      .apply(embedded, embedded, rows: batch.tokenCount, columns: hidden, compute)
+    return embedded
+  }
+
+  func backward(
+    _ gradient: UnsafeMutablePointer<Float>, _ batch: StagedBatch, dropout: DropoutPlan,
+    _ compute: Compute
+  ) {}
+}

@@ -1,0 +1,396 @@
+/// A plan's layers, in the order of the backbone's matrices and norms.
+struct StackModules {
+  let linears: [LinearLayer]
+  let embeddings: [EmbeddingLayer]
+  let norms: [Norm]
+
+  init(_ backbone: Backbone) {
+    linears = backbone.matrices.filter(\.isLinear).map { LinearLayer($0) }
+    embeddings = backbone.matrices.filter { !$0.isLinear }.map { EmbeddingLayer($0) }
+    norms = backbone.norms.map { Norm($0) }
+  }
+
+  /// In the order of the backbone's matrices.
+  var matrices: [any MatrixLayer] { linears + embeddings }
+
+  func embedding(_ matrix: Int) -> EmbeddingLayer { embeddings[matrix - linears.count] }
+}
+
+/// The plan's side of a backbone: buffers, and the passes over its blocks.
+///
+/// post: h ← Norm(h + branch(h)) for attention and feed-forward in turn;
+/// pre: h ← h + branch(Norm(h)), and a last norm.
+final class TransformerStack {
+  private let backbone: Backbone
+  private let modules: StackModules
+  private let input: any InputLayer
+  private let attention: Attention
+  private let rotary: Rotary?
+  private let compute: Compute
+  private let recompute: Recompute
+  private let buffers: [BlockBuffers]
+  /// Of pre-norm models: the last norm's.
+  private let finalSaved: Norm.Saved?
+  private let finalNormed: UnsafeMutablePointer<Float>?
+  /// (tokens, hidden): a branch's output on its way to the norm.
+  private let branch: UnsafeMutablePointer<Float>
+  private let gradients: GradientBuffers?
+  private var embedded: UnsafeMutablePointer<Float>?
+  /// The block whose forward the shared buffers hold.
+  private var heldBlock = -1
+
+  private var sizes: Backbone.Sizes { backbone.sizes }
+  private var hidden: Int { backbone.sizes.hidden }
+  private var isPre: Bool { backbone.placement == .pre }
+
+  init(
+    _ backbone: Backbone, _ modules: StackModules, tokens: Int, training: Bool,
+    recompute: Recompute, _ compute: Compute, _ arena: Arena
+  ) throws {
+    self.backbone = backbone
+    self.modules = modules
+    self.compute = compute
+    self.recompute = recompute
+    let (hidden, longest) = (backbone.sizes.hidden, min(tokens, backbone.sizes.positions))
+    input =
+      switch backbone.inputs {
+      case .tokens(let inputs):
+        try TokenInputLayer(inputs, modules, hidden: hidden, tokens: tokens, arena)
+      case .pixels(let inputs):
+        try PatchInputLayer(inputs, hidden: hidden, tokens: tokens, arena)
+      }
+    attention = try Attention(
+      backbone.sizes, backbone.attention, longest: longest, tokens: tokens, lanes: compute.threads,
+      arena)
+    rotary = try backbone.attention.rotary.map { try Rotary($0, positions: longest, arena) }
+    branch = try arena.matrix(tokens, hidden, "plan.branch")
+    if training {
+      let shared =
+        recompute == .none ? nil : try BlockBuffers(backbone, tokens: tokens, "plan.block", arena)
+      buffers = try backbone.blocks.indices.map {
+        try BlockBuffers(
+          backbone, tokens: tokens, "plan.block.\($0)", sharing: shared, recompute: recompute, arena
+        )
+      }
+      gradients = try GradientBuffers(backbone, tokens: tokens, arena)
+    } else {
+      buffers = [try BlockBuffers(backbone, tokens: tokens, "plan.block", arena)]
+      gradients = nil
+    }
+    let hasFinal = backbone.finalNorm != nil
+    finalSaved =
+      hasFinal ? try Norm.Saved(rows: tokens, columns: hidden, "plan.final_norm", arena) : nil
+    finalNormed = hasFinal ? try arena.matrix(tokens, hidden, "plan.final") : nil
+  }
+
+  private func buffers(of block: Int) -> BlockBuffers { buffers[min(block, buffers.count - 1)] }
+
+  // MARK: Forward
+
+  /// - Returns: the last hidden states, (tokens, hidden), valid until the next forward.
+  func forward(_ batch: StagedBatch, dropout: DropoutPlan) -> UnsafePointer<Float> {
+    let first = input.forward(batch, dropout: dropout, compute)
+    embedded = first
+    // pre: what the norm adds to the branch; post: the block's input.
+    var stream: UnsafePointer<Float>? = isPre ? nil : UnsafePointer(first)
+    for block in backbone.blocks.indices {
+      if isPre {
+        normalizeInput(block, block == 0 ? first : branch, residual: stream, batch)
+        forward(block, buffers(of: block).attentionNormed, batch, dropout)
+        stream = UnsafePointer(buffers(of: block).feedForwardSaved.sum)
+      } else if let input = stream {
+        forward(block, input, batch, dropout)
+        stream = UnsafePointer(buffers(of: block).feedForwardNormed)
+      }
+      heldBlock = block
+    }
+    guard let final = backbone.finalNorm, let finalSaved, let finalNormed else {
+      return stream ?? UnsafePointer(first)
+    }
+    modules.norms[final].forward(
+      backbone.blocks.isEmpty ? first : branch, residual: stream, finalNormed, finalSaved,
+      rows: batch.tokenCount, compute)
+    return UnsafePointer(finalNormed)
+  }
+
+  /// pre: the stream x + residual, and what goes into the attention.
+  private func normalizeInput(
+    _ block: Int, _ x: UnsafePointer<Float>, residual: UnsafePointer<Float>?, _ batch: StagedBatch
+  ) {
+    let saved = buffers(of: block)
+    modules.norms[backbone.blocks[block].attentionNorm].forward(
+      x, residual: residual, saved.attentionNormed, saved.attentionSaved, rows: batch.tokenCount,
+      compute)
+  }
+
+  /// - Parameter input: (tokens, hidden), what goes into the attention
+  private func forward(
+    _ index: Int, _ input: UnsafePointer<Float>, _ batch: StagedBatch, _ dropout: DropoutPlan
+  ) {
+    let block = backbone.blocks[index]
+    let saved = buffers(of: index)
+    let tokens = batch.tokenCount
+    let width = sizes.projectedWidth
+    var column = 0
+    for projection in block.projections {
+      let linear = modules.linears[projection]
+      linear.forward(
+        input, ldx: hidden, saved.qkv + column, ldy: width, rows: tokens, dropout: dropout, compute)
+      column += linear.outFeatures
+    }
+    rotate(saved.qkv, batch, .forward)
+    attention.forward(
+      qkv: saved.qkv, output: saved.context, logSumExp: saved.logSumExp, window: block.window,
+      batch, dropout: dropout.attention("layer.\(index)"), compute)
+    modules.linears[block.attentionOutput].forward(
+      saved.context, ldx: sizes.attentionWidth, branch, ldy: hidden, rows: tokens,
+      dropout: dropout, compute)
+    attentionDropout(index, dropout)?
+      .apply(branch, branch, rows: tokens, columns: hidden, compute)
+    modules.norms[block.betweenNorm(backbone.placement)].forward(
+      branch, residual: isPre ? UnsafePointer(saved.attentionSaved.sum) : input,
+      saved.betweenNormed(backbone.placement), saved.betweenSaved(backbone.placement),
+      rows: tokens, compute)
+    forwardFeedForward(block, saved.betweenNormed(backbone.placement), saved, tokens, dropout)
+    dropout.hidden("layer.\(index).output")?
+      .apply(branch, branch, rows: tokens, columns: hidden, compute)
+    guard !isPre else { return }
+    modules.norms[block.feedForwardNorm].forward(
+      branch, residual: saved.attentionNormed, saved.feedForwardNormed, saved.feedForwardSaved,
+      rows: tokens, compute)
+  }
+
+  private func forwardFeedForward(
+    _ block: Backbone.Block, _ input: UnsafePointer<Float>, _ saved: BlockBuffers, _ tokens: Int,
+    _ dropout: DropoutPlan
+  ) {
+    let inner = sizes.intermediate
+    if let gate = block.gate, let values = saved.gate {
+      modules.linears[gate].forward(
+        input, ldx: hidden, values, ldy: inner, rows: tokens, dropout: dropout, compute)
+    }
+    modules.linears[block.up].forward(
+      input, ldx: hidden, saved.up, ldy: inner, rows: tokens, dropout: dropout, compute)
+    activate(saved, tokens)
+    modules.linears[block.down].forward(
+      saved.activated, ldx: inner, branch, ldy: hidden, rows: tokens, dropout: dropout, compute)
+  }
+
+  private func activate(_ saved: BlockBuffers, _ tokens: Int) {
+    let inner = sizes.intermediate
+    if let gate = saved.gate {
+      backbone.activation.forward(
+        gate: gate, up: saved.up, saved.activated, rows: tokens, columns: inner, compute)
+    } else {
+      backbone.activation.forward(
+        saved.up, saved.activated, rows: tokens, columns: inner, compute)
+    }
+  }
+
+  private func rotate(
+    _ qkv: UnsafeMutablePointer<Float>, _ batch: StagedBatch, _ direction: Rotary.Direction
+  ) {
+    rotary?.rotate(
+      qkv, heads: sizes.heads + sizes.keyValueHeads, ld: sizes.projectedWidth,
+      positions: batch.positions, tokens: batch.tokenCount, direction, compute)
+  }
+
+  private func attentionDropout(_ index: Int, _ dropout: DropoutPlan) -> Dropout? {
+    backbone.dropout.afterAttention ? dropout.hidden("layer.\(index).attention") : nil
+  }
+
+  // MARK: What is trained
+
+  /// Where the loss's gradient by the last hidden states goes before `backward`.
+  var outputGradient: UnsafeMutablePointer<Float>? { gradients?.stream }
+
+  /// True where anything of the backbone's stack is trained.
+  var isTrained: Bool {
+    input.isTrained || isFinalNormTrained
+      || backbone.blocks.indices.contains { lowestTrainedSite(of: $0) != nil }
+  }
+
+  private var isFinalNormTrained: Bool {
+    backbone.finalNorm.map { modules.norms[$0].isTrained } ?? false
+  }
+
+  /// Sites of a block; the backward stops at the lowest trained one.
+  private enum Site {
+    case attentionNorm, projections, attentionOutput, feedForwardNorm, up, down
+
+    static func upwards(_ placement: Backbone.NormPlacement) -> [Site] {
+      switch placement {
+      case .post: [.projections, .attentionOutput, .attentionNorm, .up, .down, .feedForwardNorm]
+      case .pre: [.attentionNorm, .projections, .attentionOutput, .feedForwardNorm, .up, .down]
+      }
+    }
+  }
+
+  private func lowestTrainedSite(of index: Int) -> Site? {
+    let block = backbone.blocks[index]
+    func isTrained(_ linear: Int) -> Bool { modules.linears[linear].isTrained }
+    return Site.upwards(backbone.placement).first { site in
+      switch site {
+      case .attentionNorm: modules.norms[block.attentionNorm].isTrained
+      case .projections: block.projections.contains(where: isTrained)
+      case .attentionOutput: isTrained(block.attentionOutput)
+      case .feedForwardNorm: modules.norms[block.feedForwardNorm].isTrained
+      case .up: isTrained(block.up) || block.gate.map(isTrained) == true
+      case .down: isTrained(block.down)
+      }
+    }
+  }
+
+  // MARK: Backward
+
+  /// Adds the gradients of all that is trained, from `outputGradient`, which is used up.
+  func backward(_ batch: StagedBatch, dropout: DropoutPlan) {
+    guard let stream = gradients?.stream else { return }
+    let lowest = backbone.blocks.indices.first { lowestTrainedSite(of: $0) != nil }
+    let isWhole = input.isTrained
+    let end = isWhole ? 0 : lowest ?? backbone.blocks.count
+    if let final = backbone.finalNorm, let finalSaved {
+      modules.norms[final].backward(stream, finalSaved, stream, rows: batch.tokenCount, compute)
+    }
+    for block in (end..<backbone.blocks.count).reversed() {
+      remake(block, batch, dropout)
+      let stop = !isWhole && block == end ? lowestTrainedSite(of: block) : nil
+      backward(block, batch, dropout, stopAt: stop)
+    }
+    if isWhole { input.backward(stream, batch, dropout: dropout, compute) }
+  }
+
+  /// Brings a block's values back that the forward didn't keep.
+  private func remake(_ index: Int, _ batch: StagedBatch, _ dropout: DropoutPlan) {
+    guard recompute != .none, heldBlock != index else { return }
+    heldBlock = index
+    let saved = buffers(of: index)
+    let tokens = batch.tokenCount
+    if isPre { normalizeInput(index, saved.attentionSaved.sum, residual: nil, batch) }
+    if recompute == .layer {
+      forward(index, inputOf(index), batch, dropout)
+      return
+    }
+    let block = backbone.blocks[index]
+    let between = saved.betweenSaved(backbone.placement)
+    modules.norms[block.betweenNorm(backbone.placement)].forward(
+      between.sum, residual: nil, saved.betweenNormed(backbone.placement), between, rows: tokens,
+      compute)
+    activate(saved, tokens)
+  }
+
+  /// What goes into a block's attention.
+  private func inputOf(_ index: Int) -> UnsafePointer<Float> {
+    if isPre { return UnsafePointer(buffers(of: index).attentionNormed) }
+    if index > 0 { return UnsafePointer(buffers(of: index - 1).feedForwardNormed) }
+    return UnsafePointer(embedded ?? branch)
+  }
+
+  private func backward(
+    _ index: Int, _ batch: StagedBatch, _ dropout: DropoutPlan, stopAt: Site?
+  ) {
+    guard let gradients else { return }
+    let block = backbone.blocks[index]
+    let saved = buffers(of: index)
+    let tokens = batch.tokenCount
+    let stream = gradients.stream
+    // post: a branch's input is the residual, so its gradient adds to the stream.
+    let below = isPre ? gradients.input : stream
+    if !isPre {
+      modules.norms[block.feedForwardNorm].backward(
+        stream, saved.feedForwardSaved, stream, rows: tokens, compute)
+      if stopAt == .feedForwardNorm { return }
+    }
+    backwardFeedForward(
+      block, dropped(stream, dropout.hidden("layer.\(index).output"), tokens), saved, below,
+      tokens, dropout, stopAt)
+    if stopAt == .down || stopAt == .up { return }
+    modules.norms[block.betweenNorm(backbone.placement)].backward(
+      below, saved.betweenSaved(backbone.placement), add: isPre ? UnsafePointer(stream) : nil,
+      stream, rows: tokens, compute)
+    if stopAt == (isPre ? .feedForwardNorm : .attentionNorm) { return }
+    modules.linears[block.attentionOutput].backward(
+      dropped(stream, attentionDropout(index, dropout), tokens), lddy: hidden, x: saved.context,
+      ldx: sizes.attentionWidth, dx: stopAt == .attentionOutput ? nil : gradients.context,
+      lddx: sizes.attentionWidth, rows: tokens, dropout: dropout, compute)
+    if stopAt == .attentionOutput { return }
+    attention.backward(
+      dOutput: gradients.context, qkv: saved.qkv, output: saved.context,
+      logSumExp: saved.logSumExp, dqkv: gradients.qkv, window: block.window, batch,
+      dropout: dropout.attention("layer.\(index)"), compute)
+    rotate(gradients.qkv, batch, .backward)
+    var column = 0
+    for (place, projection) in block.projections.enumerated() {
+      let linear = modules.linears[projection]
+      linear.backward(
+        gradients.qkv + column, lddy: sizes.projectedWidth, x: inputOf(index), ldx: hidden,
+        dx: stopAt == .projections ? nil : below, lddx: hidden, accumulate: !isPre || place > 0,
+        rows: tokens, dropout: dropout, compute)
+      column += linear.outFeatures
+    }
+    guard isPre, stopAt != .projections else { return }
+    modules.norms[block.attentionNorm].backward(
+      below, saved.attentionSaved, add: stream, stream, rows: tokens, compute)
+  }
+
+  /// The gradient behind a dropout; the gradient itself where there is none.
+  private func dropped(_ gradient: UnsafeMutablePointer<Float>, _ site: Dropout?, _ tokens: Int)
+    -> UnsafePointer<Float>
+  {
+    guard let site, let branch = gradients?.branch else { return UnsafePointer(gradient) }
+    site.apply(gradient, branch, rows: tokens, columns: hidden, compute)
+    return UnsafePointer(branch)
+  }
+
+  /// - Parameter below: takes the gradient of the input: pre, it is set; post, it is added
+  private func backwardFeedForward(
+    _ block: Backbone.Block, _ dy: UnsafePointer<Float>, _ saved: BlockBuffers,
+    _ below: UnsafeMutablePointer<Float>, _ tokens: Int, _ dropout: DropoutPlan, _ stopAt: Site?
+  ) {
+    guard let gradients else { return }
+    let inner = sizes.intermediate
+    let input = UnsafePointer(saved.betweenNormed(backbone.placement))
+    modules.linears[block.down].backward(
+      dy, lddy: hidden, x: saved.activated, ldx: inner, dx: stopAt == .down ? nil : gradients.up,
+      lddx: inner, rows: tokens, dropout: dropout, compute)
+    if stopAt == .down { return }
+    if let gate = saved.gate, let dGate = gradients.gate {
+      backbone.activation.backward(
+        gate: gate, up: saved.up, gradients.up, dGate: dGate, dUp: gradients.up, rows: tokens,
+        columns: inner, compute)
+    } else {
+      backbone.activation.backward(
+        saved.up, gradients.up, gradients.up, rows: tokens, columns: inner, compute)
+    }
+    let dx = stopAt == .up ? nil : below
+    modules.linears[block.up].backward(
+      gradients.up, lddy: inner, x: input, ldx: hidden, dx: dx, lddx: hidden, accumulate: !isPre,
+      rows: tokens, dropout: dropout, compute)
+    if let gate = block.gate, let dGate = gradients.gate {
+      modules.linears[gate].backward(
+        dGate, lddy: inner, x: input, ldx: hidden, dx: dx, lddx: hidden, accumulate: true,
+        rows: tokens, dropout: dropout, compute)
+    }
+  }
+}
+
+// Between attention and feed-forward stands a norm: post, the attention's own; pre, the
+// feed-forward's.
+
+extension Backbone.Block {
+  fileprivate func betweenNorm(_ placement: Backbone.NormPlacement) -> Int {
+    placement == .post ? attentionNorm : feedForwardNorm
+  }
+}
+
+extension BlockBuffers {
+  fileprivate func betweenNormed(_ placement: Backbone.NormPlacement)
+    -> UnsafeMutablePointer<Float>
+  {
+    placement == .post ? attentionNormed : feedForwardNormed
+  }
+
+  fileprivate func betweenSaved(_ placement: Backbone.NormPlacement) -> Norm.Saved {
+    placement == .post ? attentionSaved : feedForwardSaved
+  }
+}
