@@ -242,7 +242,7 @@ typedef struct lorasc_batch {
   const float *targets;       /* regression, several labels at once (0 to 1):
                                  rows x num_labels, or NULL                         */
   const float *row_weights;   /* rows, >= 0, or NULL: all 1                         */
-  /* Since 0.2: */
+  /* Members below: where struct_size covers them */
   const int32_t *token_labels; /* beside tokens, -100: no loss. Head token: classes.
                                  Head lm: what should stand at each place, predicted
                                  from what is before it; NULL: the tokens themselves.
@@ -320,7 +320,7 @@ typedef struct lorasc_adapter_description {
   char head[32];          /* "classifier", "mean_linear", "token", "lm" or "embedding"   */
   char problem_type[32];  /* as config.json names it, "next_token" or "contrastive"      */
 } lorasc_adapter_description;
-/* Since 0.2. */
+/* Since 0.1. */
 lorasc_status lorasc_adapter_info(lorasc_adapter *adapter, lorasc_adapter_description *info);
 
 typedef struct lorasc_module_info {
@@ -424,7 +424,7 @@ typedef enum lorasc_predict_what {
   LORASC_PREDICT_TOKEN_EMBEDDING = 2, /* (tokens, hidden): the last layer         */
   LORASC_PREDICT_TOKEN_LOGITS = 3,    /* heads token and lm: (asked, labels), of the
                                          tokens whose token_labels isn't -100, or of all
-                                         where token_labels is NULL. Since 0.2    */
+                                         where token_labels is NULL. Since 0.1    */
   LORASC_PREDICT_FAST = 256           /* or-ed in: W + the fast expert in full,
                                          instead of the merged view               */
 } lorasc_predict_what;
@@ -489,7 +489,7 @@ typedef struct lorasc_evaluation {
   double loss_weight;
   double accuracy;    /* share of rows, or tokens, whose largest logit is the label;
                          NaN for regression                                      */
-  double perplexity;  /* head lm: e^loss, else NaN. Since 0.2                    */
+  double perplexity;  /* head lm: e^loss, else NaN. Since 0.1                    */
 } lorasc_evaluation;
 
 /* Loss and accuracy without dropout, noise or label smoothing, of the merged view, or of

@@ -49,10 +49,12 @@ extension Adapter {
           "option r: \(module.name) has \(largest) singular values for rank \(target.rank)",
           subject: "r")
       }
-      let pair = try PiSSA.factors(
-        of: UnsafeBufferPointer(start: module.weight.pointer, count: module.count),
-        outFeatures: module.outFeatures, inFeatures: module.inFeatures, rank: target.rank,
-        scale: target.scale, what: module.name)
+      let pair = try module.weight.withFloats { weight in
+        try PiSSA.factors(
+          of: UnsafeBufferPointer(start: weight, count: module.count),
+          outFeatures: module.outFeatures, inFeatures: module.inFeatures, rank: target.rank,
+          scale: target.scale, what: module.name)
+      }
       parameters.pointer(target.a).update(from: pair.a.pointer, count: pair.a.count)
       parameters.pointer(target.b).update(from: pair.b.pointer, count: pair.b.count)
       withExtendedLifetime(pair) {}
@@ -70,16 +72,16 @@ extension Adapter {
     for (position, target) in targets.enumerated() {
       guard let magnitude = target.magnitude else { continue }
       let module = model.matrices[target.matrix]
-      var weight = clean(target.matrix)
-      var sum: FloatBuffer?
-      if parameters.buffer(target.b).contains(where: { $0 != 0 }) {
-        let buffer = try FloatBuffer(count: module.count, what: module.name)
-        buffer.pointer.update(from: weight, count: module.count)
-        Self.add([Self.weighted(try expert(position), 1)], to: buffer.pointer, module, compute)
-        weight = UnsafePointer(buffer.pointer)
-        sum = buffer
+      guard parameters.buffer(target.b).contains(where: { $0 != 0 }) else {
+        try clean(target.matrix).withFloats {
+          setMagnitude(magnitude, to: $0, module, compute.kernels)
+        }
+        continue
       }
-      setMagnitude(magnitude, to: weight, module, compute.kernels)
+      let sum = try FloatBuffer(count: module.count, what: module.name)
+      clean(target.matrix).copy(module.count, to: sum.pointer)
+      Self.add([Self.weighted(try expert(position), 1)], to: sum.pointer, module, compute)
+      setMagnitude(magnitude, to: sum.pointer, module, compute.kernels)
       withExtendedLifetime(sum) {}
     }
   }
@@ -105,8 +107,9 @@ extension Adapter {
     }
     for full in fullParameters {
       let values = parameters.buffer(full.parameter)
-      if let source = model.view(of: full.place) ?? ownHead?.view(of: full.place) {
-        _ = values.update(fromContentsOf: source.buffer)
+      if model.copy(full.place, to: parameters.pointer(full.parameter)) { continue }
+      if let source = ownHead?.view(of: full.place) {
+        _ = source.withBuffer { values.update(fromContentsOf: $0) }
       } else if full.place == .head(.weight) || full.place == .head(.denseWeight),
         let start = values.baseAddress
       {
@@ -120,15 +123,20 @@ extension Adapter {
 }
 
 extension Model {
-  /// The frozen values of a place in the backbone.
-  func view(of place: FullParameter.Place) -> FloatView? {
-    switch place {
-    case .weight(let index): matrices[index].weight
-    case .bias(let index): matrices[index].bias
-    case .gamma(let index): norms[index].gamma
-    case .beta(let index): norms[index].beta
-    case .head: nil
+  /// Copies the frozen values of a place in the backbone.
+  /// - Returns: false for a place in a head
+  func copy(_ place: FullParameter.Place, to out: UnsafeMutablePointer<Float>) -> Bool {
+    func copy(_ view: FloatView?) {
+      view?.withBuffer { out.update(from: $0.baseAddress ?? UnsafePointer(out), count: $0.count) }
     }
+    switch place {
+    case .weight(let index): matrices[index].weight.copy(to: out)
+    case .bias(let index): copy(matrices[index].bias)
+    case .gamma(let index): copy(norms[index].gamma)
+    case .beta(let index): copy(norms[index].beta)
+    case .head: return false
+    }
+    return true
   }
 }
 

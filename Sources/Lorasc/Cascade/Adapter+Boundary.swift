@@ -67,9 +67,9 @@ extension Adapter {
     cascade.noise = nil
     startExpert(seed: seed, reinitialization)
     for target in targets {
-      guard let magnitude = target.magnitude else { continue }
+      guard let magnitude = target.magnitude, let merged = masters[target.matrix] else { continue }
       setMagnitude(
-        magnitude, to: clean(target.matrix), model.matrices[target.matrix], compute.kernels)
+        magnitude, to: merged.pointer, model.matrices[target.matrix], compute.kernels)
     }
   }
 
@@ -137,7 +137,7 @@ extension Adapter {
     if let master = masters[matrix] { return master }
     let module = model.matrices[matrix]
     let master = try FloatBuffer(count: module.count, what: module.name)
-    master.pointer.update(from: module.weight.pointer, count: module.count)
+    module.weight.copy(to: master.pointer)
     masters[matrix] = master
     return master
   }

@@ -20,8 +20,8 @@ struct WeightedFactors {
 
 extension Adapter {
   /// W_{t-1} of a matrix, in its module's layout.
-  func clean(_ matrix: Int) -> UnsafePointer<Float> {
-    masters[matrix].map { UnsafePointer($0.pointer) } ?? model.matrices[matrix].weight.pointer
+  func clean(_ matrix: Int) -> WeightSource {
+    masters[matrix].map { .float32($0.pointer) } ?? WeightSource(model.matrices[matrix].weight)
   }
 
   /// What `view` adds to W_{t-1} of a target without a magnitude.
@@ -112,7 +112,7 @@ extension Adapter {
       noise.noise.add(
         to: clean(matrix), deviation: deviation, module, cascade: cascade.index, into: out, compute)
     } else {
-      out.update(from: clean(matrix), count: module.count)
+      clean(matrix).copy(module.count, to: out)
     }
   }
 
@@ -165,7 +165,7 @@ extension Adapter {
   ) throws {
     let target = targets[position]
     let module = model.matrices[target.matrix]
-    out.update(from: clean(target.matrix), count: module.count)
+    clean(target.matrix).copy(module.count, to: out)
     if let magnitude = target.magnitude {
       let change = try directedChange(position, magnitude, compute)
       let added = view == .fast ? change : slowChange(position, change)
@@ -174,7 +174,7 @@ extension Adapter {
     } else {
       Self.add(try addends(position, view), to: out, module, compute)
     }
-    applyStrength(target.matrix, out)
+    try applyStrength(target.matrix, out)
   }
 
   /// The merged or fast weight of any matrix.
@@ -184,17 +184,18 @@ extension Adapter {
     if let position = targets.firstIndex(where: { $0.matrix == matrix }) {
       return try weight(position, view, into: out, compute)
     }
-    out.update(from: clean(matrix), count: model.matrices[matrix].count)
-    applyStrength(matrix, out)
+    clean(matrix).copy(model.matrices[matrix].count, to: out)
+    try applyStrength(matrix, out)
   }
 
   /// out ← W0 + strength (out − W0)
-  func applyStrength(_ matrix: Int, _ out: UnsafeMutablePointer<Float>) {
+  func applyStrength(_ matrix: Int, _ out: UnsafeMutablePointer<Float>) throws {
     guard strength != 1 else { return }
-    let base = model.matrices[matrix].weight.pointer
-    for index in 0..<model.matrices[matrix].count {
-      out[index] = Float(
-        Double(base[index]) + strength * (Double(out[index]) - Double(base[index])))
+    try model.matrices[matrix].weight.withFloats { base in
+      for index in 0..<model.matrices[matrix].count {
+        out[index] = Float(
+          Double(base[index]) + strength * (Double(out[index]) - Double(base[index])))
+      }
     }
   }
 

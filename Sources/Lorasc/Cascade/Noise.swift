@@ -38,9 +38,14 @@ struct Noise: Sendable {
   ///   - deviation: of the clean matrix at the cascade's start, see `deviation`
   ///   - step: of the optimizer, 0 where the noise stays for a cascade
   func add(
-    to clean: UnsafePointer<Float>, deviation: Double, _ module: MatrixModule, cascade: Int,
+    to source: WeightSource, deviation: Double, _ module: MatrixModule, cascade: Int,
     step: Int = 0, into out: UnsafeMutablePointer<Float>, _ compute: Compute
   ) {
+    var clean = UnsafePointer(out)
+    switch source {
+    case .float32(let values): clean = values
+    case .stored(let matrix): matrix.copy(to: out)
+    }
     let stream = RandomStream(
       seed: seed, purpose: .noise, cascade: cascade, step: step, name: module.name + ".weight"
     ).c

@@ -50,7 +50,8 @@ extension Adapter {
   ) throws {
     for (index, full) in fullParameters.enumerated() {
       let out = parameters.buffer(full.parameter)
-      let base = model.view(of: full.place)
+      let frozen = try FloatBuffer(count: out.count, what: "combined tensor")
+      let base = model.copy(full.place, to: frozen.pointer) ? frozen : nil
       var sums = [Double](repeating: 0, count: out.count)
       for (adapter, weight) in parts {
         let values = try FloatBuffer(count: out.count, what: "combined tensor")
@@ -69,6 +70,7 @@ extension Adapter {
           base.map { Float(Double($0.pointer[element]) + sums[element]) }
           ?? Float(sums[element] / total)
       }
+      withExtendedLifetime(frozen) {}
     }
   }
 }

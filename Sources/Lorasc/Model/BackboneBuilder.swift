@@ -14,7 +14,7 @@ struct BackboneBuilder {
     linears.append(
       MatrixModule(
         name: name, kind: .linear, inFeatures: into, outFeatures: out,
-        weight: try tensors.float32(name + ".weight", shape: [out, into]),
+        weight: try tensors.matrix(name + ".weight", shape: [out, into]),
         bias: bias ? try tensors.float32(name + ".bias", shape: [out]) : nil))
     return linears.count - 1
   }
@@ -24,7 +24,7 @@ struct BackboneBuilder {
     linears.append(
       MatrixModule(
         name: name, kind: .conv1D, inFeatures: into, outFeatures: out,
-        weight: try tensors.float32(name + ".weight", shape: [into, out]).transposed(),
+        weight: try tensors.transposedMatrix(name + ".weight", shape: [into, out]),
         bias: try tensors.float32(name + ".bias", shape: [out])))
     return linears.count - 1
   }
@@ -34,7 +34,7 @@ struct BackboneBuilder {
     linears.append(
       MatrixModule(
         name: name, kind: .linear, inFeatures: into, outFeatures: out,
-        weight: try tensors.plain(name + ".weight", shape: [out, into]), bias: nil,
+        weight: try tensors.plainMatrix(name + ".weight", shape: [out, into]), bias: nil,
         isOutputLayer: true))
     return linears.count - 1
   }
@@ -47,7 +47,7 @@ struct BackboneBuilder {
       MatrixModule(
         name: name, kind: .embedding(paddingIndex: padding), inFeatures: entries,
         outFeatures: columns,
-        weight: try tensors.float32(name + ".weight", shape: [entries, columns]), bias: nil))
+        weight: try tensors.matrix(name + ".weight", shape: [entries, columns]), bias: nil))
     return linears.count + embeddings.count - 1
   }
 

@@ -47,10 +47,12 @@ public final class Model: @unchecked Sendable {
     truncation = RowTruncation(rawValue: try options.text("truncation")) ?? .error
     level = try KernelLevel(option: try options.text("kernels"))
     let kernels = try level.table()
+    let types: [String: TensorType] = ["float32": .f32, "bfloat16": .bf16, "float16": .f16]
+    let dtype = types[try options.text("dtype")]
     configJSON = try ModelFolder.config(path)
     let form = try Architecture.named(try ModelFolder.modelType(configJSON, path), path)
     store = try TensorStore(folder: path)
-    let tensors = NamedTensors(store, prefix: form.prefix, kernels: kernels)
+    let tensors = NamedTensors(store, prefix: form.prefix, type: dtype, kernels: kernels)
     prefix = tensors.prefix
     let backbone = try namingFile(Files.join(path, "config.json")) { [configJSON] in
       try form.backbone(ConfigReader(json: configJSON), tensors)

@@ -16,7 +16,7 @@ struct MatrixModule: Sendable {
   let inFeatures: Int
   let outFeatures: Int
   /// linear: (out, in); embedding: (in, out)
-  let weight: FloatView
+  let weight: StoredMatrix
   /// (out), or nil
   let bias: FloatView?
   /// `all-linear` leaves the output layer out.

@@ -29,7 +29,7 @@ final class Plan {
     self.arena = arena
     batch = try StagedBatch(
       tokenCapacity: tokens, limits: model.limits(head: settings.head), arena: arena)
-    let modules = StackModules(model.backbone)
+    let modules = try StackModules(model.backbone, head: settings.head?.kind, arena)
     layers = modules.matrices
     norms = modules.norms
     stack = try TransformerStack(
@@ -57,8 +57,9 @@ final class Plan {
       output.isTied
       ? LinearLayer(
         "lm_head", inFeatures: matrix.outFeatures, outFeatures: matrix.inFeatures,
-        weight: matrix.weight.pointer, bias: nil)
+        weight: WeightSource(matrix.weight), bias: nil)
       : modules.linears[output.matrix]
+    layer.expansion = modules.expansion
     return try LanguageHead(layer, tokens: tokens, arena)
   }
 
@@ -74,7 +75,7 @@ final class Plan {
     }
     let output = LinearLayer(
       form.output, inFeatures: hidden, outFeatures: head.labels,
-      weight: try values(.weight, head.labels * hidden),
+      weight: .float32(try values(.weight, head.labels * hidden)),
       bias: form.hasBias ? try values(.bias, head.labels) : nil)
     let dense: LinearLayer? =
       switch form.dense {
@@ -82,7 +83,8 @@ final class Plan {
       case .own(let name):
         LinearLayer(
           name, inFeatures: hidden, outFeatures: hidden,
-          weight: try values(.denseWeight, hidden * hidden), bias: try values(.denseBias, hidden))
+          weight: .float32(try values(.denseWeight, hidden * hidden)),
+          bias: try values(.denseBias, hidden))
       case nil: nil
       }
     return try ClassifierHead(

@@ -252,35 +252,37 @@ extension Trainer {
     let number = adapter.cascade.index
     let noise = settings.noise
     guard deviationsOf != number else {
-      weights.showTraining(noise, deviations: deviations, step: state.step)
+      try weights.showTraining(noise, deviations: deviations, step: state.step)
       return
     }
     try adapter.rememberStart(settings.reinitialization, slowHead: settings.slowHead)
     deviations = [:]
     if noise.isOn, noise.lifetime != .persist || state.noisedCascade != number {
       for matrix in noisy {
-        deviations[matrix] = Noise.deviation(
-          adapter.clean(matrix), count: model.matrices[matrix].count, plan.compute.kernels)
+        deviations[matrix] = try adapter.clean(matrix).withFloats {
+          Noise.deviation($0, count: model.matrices[matrix].count, plan.compute.kernels)
+        }
       }
       if noise.lifetime == .persist { try persistNoise(number) }
     }
     adapter.cascade.noise =
       noise.isOn && noise.lifetime == .removed
       ? BackboneNoise(noise: noise, deviations: deviations) : nil
-    weights.showTraining(noise, deviations: deviations, step: state.step)
-    if noise.isOn, noise.lifetime != .perStep { measureNoisyMagnitudes() }
+    try weights.showTraining(noise, deviations: deviations, step: state.step)
+    if noise.isOn, noise.lifetime != .perStep { try measureNoisyMagnitudes() }
     deviationsOf = number
   }
 
   /// DoRA: a fresh expert's m is ‖W̃‖ by rows, so that it changes nothing yet.
-  private func measureNoisyMagnitudes() {
+  private func measureNoisyMagnitudes() throws {
     for target in adapter.targets {
       guard let magnitude = target.magnitude,
         adapter.parameters.buffer(target.b).allSatisfy({ $0 == 0 })
       else { continue }
-      adapter.setMagnitude(
-        magnitude, to: plan.layers[target.matrix].weight, model.matrices[target.matrix],
-        plan.compute.kernels)
+      try plan.layers[target.matrix].weight.withFloats {
+        adapter.setMagnitude(
+          magnitude, to: $0, model.matrices[target.matrix], plan.compute.kernels)
+      }
     }
   }
 
@@ -292,7 +294,7 @@ extension Trainer {
         continue
       }
       settings.noise.add(
-        to: master.pointer, deviation: deviation, model.matrices[matrix], cascade: number,
+        to: .float32(master.pointer), deviation: deviation, model.matrices[matrix], cascade: number,
         into: master.pointer, plan.compute)
     }
     adapter.cascade.isFullRank = true

@@ -36,7 +36,7 @@ final class WorkingWeights {
   /// W_{t-1} with noise where it is on, and live parameters.
   /// - Returns: false where they were shown already.
   @discardableResult
-  func showTraining(_ noise: Noise, deviations: [Int: Double], step: Int) -> Bool {
+  func showTraining(_ noise: Noise, deviations: [Int: Double], step: Int) throws -> Bool {
     let isPerStep = noise.isOn && noise.lifetime == .perStep
     let wanted = Content.training(cascade: adapter.cascade.index, step: isPerStep ? step + 1 : 0)
     if content == wanted { return false }
@@ -50,9 +50,9 @@ final class WorkingWeights {
           to: adapter.clean(matrix), deviation: deviation, adapter.model.matrices[matrix],
           cascade: adapter.cascade.index, step: isPerStep ? step + 1 : 0, into: buffer,
           plan.compute)
-        layer.weight = UnsafePointer(buffer)
+        layer.weight = .float32(buffer)
       }
-      measureRows(of: layer, adapter.model.matrices[matrix])
+      try measureRows(of: layer, adapter.model.matrices[matrix])
     }
     for full in adapter.fullParameters {
       point(full.place, to: adapter.parameters.pointer(full.parameter))
@@ -62,13 +62,14 @@ final class WorkingWeights {
   }
 
   /// DoRA's ‖V‖² by rows.
-  private func measureRows(of layer: any MatrixLayer, _ module: MatrixModule) {
+  private func measureRows(of layer: any MatrixLayer, _ module: MatrixModule) throws {
     guard let squares = layer.expert?.dora?.buffers.squares.pointer else { return }
     let kernel = plan.compute.kernels.sum_squared_deviations
     let columns = module.columns
-    let weight = layer.weight
-    plan.compute.forRows(module.rows, cost: 2 * columns) { start, end in
-      for row in start..<end { squares[row] = kernel(weight + row * columns, 0, columns) }
+    try layer.weight.withFloats { weight in
+      plan.compute.forRows(module.rows, cost: 2 * columns) { start, end in
+        for row in start..<end { squares[row] = kernel(weight + row * columns, 0, columns) }
+      }
     }
   }
 
@@ -81,7 +82,7 @@ final class WorkingWeights {
     }
     for (matrix, buffer) in buffers {
       try adapter.weight(ofMatrix: matrix, view, into: buffer, plan.compute)
-      plan.layers[matrix].weight = UnsafePointer(buffer)
+      plan.layers[matrix].weight = .float32(buffer)
     }
     for full in adapter.fullParameters {
       guard let buffer = fullBuffers[full.parameter] else { continue }
@@ -95,13 +96,13 @@ final class WorkingWeights {
   private func point(_ place: FullParameter.Place, to values: UnsafeMutablePointer<Float>) {
     let values = UnsafePointer(values)
     switch place {
-    case .weight(let index): plan.layers[index].weight = values
+    case .weight(let index): plan.layers[index].weight = .float32(values)
     case .bias(let index): (plan.layers[index] as? LinearLayer)?.bias = values
     case .gamma(let index): plan.norms[index].gamma = values
     case .beta(let index): plan.norms[index].beta = values
     case .head(let tensor):
       let module = plan.head?.module(of: tensor)
-      if tensor.isBias { module?.bias = values } else { module?.weight = values }
+      if tensor.isBias { module?.bias = values } else { module?.weight = .float32(values) }
     }
   }
 

@@ -70,16 +70,18 @@ import Testing
     let module = job.adapter.model.matrices[target.matrix]
     let a = job.adapter.parameters.buffer(target.a)
     let b = job.adapter.parameters.buffer(target.b)
-    return (0..<module.outFeatures).map { row in
-      (0..<module.inFeatures).reduce(0.0) { sum, column in
-        var value = Double(module.weight.pointer[row * module.inFeatures + column])
-        for k in 0..<target.rank {
-          value +=
-            Double(target.scale) * Double(b[row * target.rank + k])
-            * Double(a[k * module.inFeatures + column])
-        }
-        return sum + value * value
-      }.squareRoot()
+    return try module.weight.withFloats { weight in
+      (0..<module.outFeatures).map { row in
+        (0..<module.inFeatures).reduce(0.0) { sum, column in
+          var value = Double(weight[row * module.inFeatures + column])
+          for k in 0..<target.rank {
+            value +=
+              Double(target.scale) * Double(b[row * target.rank + k])
+              * Double(a[k * module.inFeatures + column])
+          }
+          return sum + value * value
+        }.squareRoot()
+      }
     }
   }
 

@@ -82,9 +82,9 @@ import Testing
 
   private func noise(_ job: Job) -> [Float] {
     let matrix = job.adapter.targets[0].matrix
-    let clean = job.adapter.clean(matrix)
-    let shown = job.trainer.plan.layers[matrix].weight
-    return (0..<job.adapter.model.matrices[matrix].count).map { shown[$0] - clean[$0] }
+    let count = job.adapter.model.matrices[matrix].count
+    let shown = job.trainer.plan.layers[matrix].weight.values(count)
+    return zip(shown, job.adapter.clean(matrix).values(count)).map { $0 - $1 }
   }
 
   @Test func rowScaledNoiseFollowsTheRows() throws {
@@ -99,6 +99,7 @@ import Testing
     try withExtendedLifetime(data) { _ = try job.trainer.accumulate(data.batch) }
     let module = job.adapter.model.matrices[job.adapter.targets[0].matrix]
     let noise = noise(job)
+    let base = module.weight.values
     var ratios: [Double] = []
     for row in 0..<module.rows {
       func squares(_ value: (Int) -> Float) -> Double {
@@ -107,7 +108,7 @@ import Testing
           return $0 + element * element
         }
       }
-      ratios.append(squares { noise[$0] } / squares { module.weight.pointer[$0] } / 0.09)
+      ratios.append(squares { noise[$0] } / squares { base[$0] } / 0.09)
     }
     // Each is a mean of 16 squares of N(0, 1): their mean has a deviation of √(2 / (16 · 60)).
     #expect(abs(ratios.reduce(0, +) / Double(ratios.count) - 1) < 0.2)
@@ -161,9 +162,10 @@ import Testing
         try job.adapter.directedChange(0, magnitude, job.trainer.plan.compute).values)
       try job.trainer.endCascade()
     }
-    let found = job.adapter.clean(target.matrix)
+    let found = job.adapter.clean(target.matrix).values(module.count)
+    let base = module.weight.values
     for index in 0..<module.count {
-      var expected = Double(module.weight.pointer[index])
+      var expected = Double(base[index])
       for (k, change) in changes.enumerated() {
         let weight = rule == "ema" ? 1 - pow(1 - rate, Double(changes.count - k)) : rate
         expected += weight * Double(change[index])
@@ -340,12 +342,13 @@ import Testing
       let module = job.adapter.model.matrices[target.matrix]
       #expect(
         distance(try job.trainer.merged(module.name + ".weight"), module.weight.values) < 1e-6)
-      let residual = UnsafeBufferPointer(
-        start: job.adapter.clean(target.matrix), count: module.count)
-      let (whole, rest) = (
-        try SVD(module.weight.buffer, rows: module.rows, columns: module.columns, what: "W"),
-        try SVD(residual, rows: module.rows, columns: module.columns, what: "residual")
-      )
+      func decompose(_ values: [Float]) throws -> SVD {
+        try values.withUnsafeBufferPointer {
+          try SVD($0, rows: module.rows, columns: module.columns, what: module.name)
+        }
+      }
+      let whole = try decompose(module.weight.values)
+      let rest = try decompose(job.adapter.clean(target.matrix).values(module.count))
       for index in 0..<(whole.count - target.rank) {
         #expect(
           abs(rest.singularValues[index] - whole.singularValues[index + target.rank]) < 1e-5)

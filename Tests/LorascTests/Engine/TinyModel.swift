@@ -131,3 +131,16 @@ struct Job {
     adapter.matchedModules.map { $0 + ".weight" } + ["classifier.weight", "classifier.bias"]
   }
 }
+
+extension WeightSource {
+  func values(_ count: Int) -> [Float] {
+    [Float](unsafeUninitializedCapacity: count) { buffer, written in
+      if let start = buffer.baseAddress { copy(count, to: start) }
+      written = count
+    }
+  }
+}
+
+extension StoredMatrix {
+  var values: [Float] { WeightSource(self).values(count) }
+}

@@ -4,7 +4,7 @@ final class EmbeddingLayer: MatrixLayer {
   private let entries: Int
   private let columns: Int
   private let paddingIndex: Int?
-  var weight: UnsafePointer<Float>
+  var weight: WeightSource
   var expert: Expert?
   var expertActive = true
   var gradientWeight: UnsafeMutablePointer<Float>?
@@ -12,7 +12,7 @@ final class EmbeddingLayer: MatrixLayer {
   init(_ module: MatrixModule) {
     entries = module.inFeatures
     columns = module.outFeatures
-    weight = module.weight.pointer
+    weight = WeightSource(module.weight)
     if case .embedding(let index) = module.kind { paddingIndex = index } else { paddingIndex = nil }
   }
 
@@ -26,8 +26,20 @@ final class EmbeddingLayer: MatrixLayer {
     let axpby = compute.kernels.axpby
     let (weight, columns, entries) = (weight, columns, entries)
     compute.forRows(tokens, cost: columns) { start, end in
-      for token in start..<end {
-        axpby(1, weight + Int(ids[token]) * columns, 1, y + token * columns, columns)
+      switch weight {
+      case .float32(let weight):
+        for token in start..<end {
+          axpby(1, weight + Int(ids[token]) * columns, 1, y + token * columns, columns)
+        }
+      case .stored(let matrix):
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: columns) { row in
+          guard let row = row.baseAddress else { return }
+          for token in start..<end {
+            let first = Int(ids[token]) * columns
+            matrix.copy(first..<first + columns, to: row)
+            axpby(1, row, 1, y + token * columns, columns)
+          }
+        }
       }
     }
     guard expertActive, let expert else { return }

@@ -7,8 +7,10 @@ final class LinearLayer: MatrixLayer {
   let inFeatures: Int
   let outFeatures: Int
   /// (out, in)
-  var weight: UnsafePointer<Float>
+  var weight: WeightSource
   var bias: UnsafePointer<Float>?
+  /// Where a stored weight is widened.
+  var expansion: Expansion?
   var expert: Expert?
   var expertActive = true
   /// (out, in); (out)
@@ -19,12 +21,12 @@ final class LinearLayer: MatrixLayer {
     name = module.name
     inFeatures = module.inFeatures
     outFeatures = module.outFeatures
-    weight = module.weight.pointer
+    weight = WeightSource(module.weight)
     bias = module.bias?.pointer
   }
 
   init(
-    _ name: String, inFeatures: Int, outFeatures: Int, weight: UnsafePointer<Float>,
+    _ name: String, inFeatures: Int, outFeatures: Int, weight: WeightSource,
     bias: UnsafePointer<Float>?
   ) {
     self.name = name
@@ -35,6 +37,14 @@ final class LinearLayer: MatrixLayer {
   }
 
   var isTrained: Bool { expert != nil || gradientWeight != nil || gradientBias != nil }
+
+  /// The weight as float32, valid until another layer's is asked for.
+  private func floats(_ compute: Compute) -> UnsafePointer<Float>? {
+    switch weight {
+    case .float32(let values): values
+    case .stored(let matrix): expansion?(matrix, compute)
+    }
+  }
 
   // MARK: Forward
 
@@ -56,6 +66,7 @@ final class LinearLayer: MatrixLayer {
       forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, compute)
       return addExpert(expert, y, ldy: ldy, rows: rows, compute)
     }
+    guard let weight = floats(compute) else { return }
     dora.measure(weight, expert, inFeatures: inFeatures, outFeatures: outFeatures, compute)
     product(input, ldx: ldi, dora.directed, ldy: outFeatures, rows: rows, beta: 0, compute)
     guard input != x else {
@@ -99,6 +110,7 @@ final class LinearLayer: MatrixLayer {
     _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
     beta: Float, _ compute: Compute
   ) {
+    guard let weight = floats(compute) else { return }
     compute.gemm(
       rows, outFeatures, inFeatures, a: x, lda: ldx, b: weight, ldb: inFeatures, transposeB: true,
       c: y, ldc: ldy, beta: beta)
@@ -179,7 +191,7 @@ final class LinearLayer: MatrixLayer {
       (h, ldh) = (UnsafePointer(scaled), outFeatures)
     }
     addFactorGradients(expert, h, ldh, input, ldi, rows: rows, compute)
-    if let dora = expert.dora, dora.isExact {
+    if let dora = expert.dora, dora.isExact, let weight = floats(compute) {
       dora.addNormGradients(
         weight, expert, inFeatures: inFeatures, outFeatures: outFeatures, compute)
     }
@@ -226,6 +238,7 @@ final class LinearLayer: MatrixLayer {
     _ dy: UnsafePointer<Float>, _ lddy: Int, _ dx: UnsafeMutablePointer<Float>, _ lddx: Int,
     beta: Float, _ rows: Int, _ compute: Compute
   ) {
+    guard let weight = floats(compute) else { return }
     compute.gemm(
       rows, inFeatures, outFeatures, a: dy, lda: lddy, b: weight, ldb: inFeatures, c: dx,
       ldc: lddx, beta: beta)

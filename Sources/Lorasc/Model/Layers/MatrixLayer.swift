@@ -1,7 +1,7 @@
 /// The plan's side of a matrix module: which weight it sees now, and what of it is trained.
 protocol MatrixLayer: AnyObject {
   /// In the module's layout; whatever the working weights say: frozen, noisy or merged.
-  var weight: UnsafePointer<Float> { get set }
+  var weight: WeightSource { get set }
   /// Used by forward and backward while `expertActive`.
   var expert: Expert? { get set }
   var expertActive: Bool { get set }

@@ -90,7 +90,7 @@ final class PatchInputLayer: InputLayer {
     self.hidden = hidden
     projection = LinearLayer(
       "embeddings.patch_embeddings.projection", inFeatures: inputs.patchPixels,
-      outFeatures: hidden, weight: inputs.projection.pointer, bias: inputs.bias.pointer)
+      outFeatures: hidden, weight: .float32(inputs.projection.pointer), bias: inputs.bias.pointer)
     embedded = try arena.matrix(tokens, hidden, "plan.embedded")
   }
 

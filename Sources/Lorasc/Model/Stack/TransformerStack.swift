@@ -3,9 +3,19 @@ struct StackModules {
   let linears: [LinearLayer]
   let embeddings: [EmbeddingLayer]
   let norms: [Norm]
+  /// Where 16-bit weights are widened; nil: there are none.
+  let expansion: Expansion?
 
-  init(_ backbone: Backbone) {
+  init(_ backbone: Backbone, head: HeadKind?, _ arena: Arena) throws {
+    var stored = backbone.matrices.filter { $0.isLinear && $0.weight.float32 == nil }
+    if head == .language, let output = backbone.output, output.isTied,
+      backbone.matrices[output.matrix].weight.float32 == nil
+    {
+      stored.append(backbone.matrices[output.matrix])
+    }
+    expansion = try stored.map(\.count).max().map { try Expansion(count: $0, arena) }
     linears = backbone.matrices.filter(\.isLinear).map { LinearLayer($0) }
+    for linear in linears { linear.expansion = expansion }
     embeddings = backbone.matrices.filter { !$0.isLinear }.map { EmbeddingLayer($0) }
     norms = backbone.norms.map { Norm($0) }
   }
