@@ -95,7 +95,7 @@ def test_flipped_header_bytes_never_crash(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "statuses"),
     [
-        ({"model_type": "llama"}, (S.ARCHITECTURE,)),
+        ({"model_type": "mamba"}, (S.ARCHITECTURE,)),
         ({"model_type": 7}, (S.ARCHITECTURE, S.FORMAT)),
         ({"model_type": None}, (S.ARCHITECTURE, S.FORMAT)),
         ({"hidden_size": 64}, (S.FORMAT,)),
@@ -285,7 +285,7 @@ def test_target_rules_without_a_match(tiny: lorasc.Model) -> None:
         {"num_labels": -1},
         {"num_labels": 3, "id2label": ["a", "b"]},
         {"modules_to_save": ["no_such"]},
-        {"problem_type": "multi_label_classification"},
+        {"problem_type": "ranking"},
     ],
     ids=str,
 )

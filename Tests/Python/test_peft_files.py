@@ -284,7 +284,6 @@ def edit(path: Path, changes: dict[str, Any]) -> None:
         ("peft_type", "IA3"),
         ("use_qalora", True),
         ("lora_bias", True),
-        ("fan_in_fan_out", True),
         ("trainable_token_indices", [1]),
         ("target_parameters", ["x"]),
         ("layer_replication", [[0, 1]]),

@@ -24,7 +24,7 @@ struct BlockBuffers {
   let feedForwardNormed: UnsafeMutablePointer<Float>
 
   /// - Parameters:
-  ///   - shared: buffers of all blocks together, for what `recompute` makes again
+  ///   - shared: another block's, for what `recompute` makes again
   init(
     _ backbone: Backbone, tokens: Int, _ name: String, sharing shared: BlockBuffers? = nil,
     recompute: Recompute = .none, _ arena: Arena

@@ -75,13 +75,15 @@ final class TransformerStack {
     rotary = try backbone.attention.rotary.map { try Rotary($0, positions: longest, arena) }
     branch = try arena.matrix(tokens, hidden, "plan.branch")
     if training {
-      let shared =
-        recompute == .none ? nil : try BlockBuffers(backbone, tokens: tokens, "plan.block", arena)
-      buffers = try backbone.blocks.indices.map {
-        try BlockBuffers(
-          backbone, tokens: tokens, "plan.block.\($0)", sharing: shared, recompute: recompute, arena
-        )
+      // What is made again lies in the first block's buffers for all.
+      var blocks: [BlockBuffers] = []
+      for block in backbone.blocks.indices {
+        blocks.append(
+          try BlockBuffers(
+            backbone, tokens: tokens, "plan.block.\(block)", sharing: blocks.first,
+            recompute: recompute, arena))
       }
+      buffers = blocks
       gradients = try GradientBuffers(backbone, tokens: tokens, arena)
     } else {
       buffers = [try BlockBuffers(backbone, tokens: tokens, "plan.block", arena)]
