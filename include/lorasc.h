@@ -439,6 +439,27 @@ lorasc_status lorasc_predict(lorasc_model *model, lorasc_adapter *adapter,
 
 /* ---- Training ------------------------------------------------------------- */
 
+typedef struct lorasc_estimate_info {
+  uint32_t struct_size;
+  uint32_t reserved;
+  uint64_t backbone_bytes;   /* frozen tensors, those that stay memory mapped too          */
+  uint64_t adapter_bytes;    /* trainable tensors                                          */
+  uint64_t gradient_bytes;
+  uint64_t optimizer_bytes;
+  uint64_t activation_bytes; /* buffers for max_batch_tokens tokens                        */
+  uint64_t weight_bytes;     /* copies of changed matrices: noisy and merged views, and what
+                                finished cascades have merged                              */
+  uint64_t total_bytes;
+  double forward_flops;      /* of matrix products over max_batch_tokens tokens, in rows as
+                                long as the model takes                                    */
+  double step_flops;         /* forward and backward of the same                           */
+} lorasc_estimate_info;
+
+/* What training with these options (of scopes "adapter" and "trainer") would take; allocates
+ * none of it. Errors as lorasc_adapter_create's and lorasc_trainer_create's. Since 0.1. */
+lorasc_status lorasc_estimate(lorasc_model *model, lorasc_options *options,
+                              lorasc_estimate_info *info);
+
 typedef struct lorasc_trainer lorasc_trainer;
 
 /* A trainer for one adapter: optimizer, schedule, cascades, and the plan (every buffer

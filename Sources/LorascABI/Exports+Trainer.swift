@@ -19,6 +19,28 @@ private func cStats(_ stats: StepStats) -> lorasc_stats {
   return out
 }
 
+@_cdecl("lorasc_estimate") @implementation
+public func lorasc_estimate(
+  _ model: OpaquePointer!, _ options: OpaquePointer!,
+  _ info: UnsafeMutablePointer<lorasc_estimate_info>!
+) -> lorasc_status {
+  call {
+    let model: Model = try Handles.object(model, .model)
+    let estimate = try Estimate(model: model, options: try LorascABI.options(options))
+    var out = lorasc_estimate_info()
+    out.backbone_bytes = UInt64(estimate.backboneBytes)
+    out.adapter_bytes = UInt64(estimate.adapterBytes)
+    out.gradient_bytes = UInt64(estimate.gradientBytes)
+    out.optimizer_bytes = UInt64(estimate.optimizerBytes)
+    out.activation_bytes = UInt64(estimate.activationBytes)
+    out.weight_bytes = UInt64(estimate.weightBytes)
+    out.total_bytes = UInt64(estimate.totalBytes)
+    out.forward_flops = estimate.forwardFLOPs
+    out.step_flops = estimate.stepFLOPs
+    try put(out, to: info, "info")
+  }
+}
+
 @_cdecl("lorasc_trainer_create") @implementation
 public func lorasc_trainer_create(
   _ model: OpaquePointer!, _ adapter: OpaquePointer!, _ options: OpaquePointer!,

@@ -60,6 +60,10 @@ CALL(adapter_save, lorasc_adapter,
      lorasc_adapter_save(f.model, handle, in_folder("unmade"), 0, NULL))
 CALL(export, lorasc_adapter, lorasc_adapter_export(f.model, handle, in_folder("unmade"), "mlx"))
 CALL(set_scale, lorasc_adapter, lorasc_adapter_set_scale(handle, 1))
+static lorasc_status estimate(void *handle) {
+  lorasc_estimate_info info = {.struct_size = sizeof info};
+  return lorasc_estimate(handle, NULL, &info);
+}
 CALL(adapter_info, lorasc_adapter,
      lorasc_adapter_info(handle, &(lorasc_adapter_description){.struct_size = 80}))
 CALL(get_scale, lorasc_adapter, lorasc_adapter_get_scale(handle, &rate))
@@ -129,6 +133,7 @@ static const struct {
     ROW(ADAPTER, get_scale),     ROW(ADAPTER, module_info), ROW(ADAPTER, adapter_info),
     ROW(ADAPTER, merge_tensor_info), ROW(ADAPTER, combine),
     ROW(MODEL, load_model),      ROW(MODEL, save_model),
+    ROW(MODEL, estimate),
     ROW(TRAINER, accumulate),    ROW(TRAINER, apply),
     ROW(TRAINER, discard),       ROW(TRAINER, gradient),
     ROW(TRAINER, cascade),       ROW(TRAINER, get_rate),

@@ -142,8 +142,8 @@ void model_refused(void) {
   CHECK_STATUS(open_damaged("a", "model.safetensors", weights, count), LORASC_E_NONFINITE);
   free(weights);
 
-  static const char llama[] = "{\"model_type\": \"llama\", \"hidden_size\": 32}";
-  CHECK_STATUS(open_damaged("a", "config.json", llama, strlen(llama)), LORASC_E_ARCHITECTURE);
+  static const char unknown[] = "{\"model_type\": \"mamba\", \"hidden_size\": 32}";
+  CHECK_STATUS(open_damaged("a", "config.json", unknown, strlen(unknown)), LORASC_E_ARCHITECTURE);
   CHECK_STATUS(open_damaged("a", "config.json", "{", 1), LORASC_E_FORMAT);
   CHECK_STATUS(open_damaged("a", "config.json", "", 0), LORASC_E_FORMAT);
   CHECK(open_damaged("a", "config.json", "{}", 2) != LORASC_OK);

@@ -368,7 +368,7 @@ void predictions(void) {
         }
       CHECK_STATUS(lorasc_predict(f.model, NULL, batch, LORASC_PREDICT_LOGITS, logits, count,
                                   &need), LORASC_E_STATE); /* the folder has no head */
-      CHECK_STATUS(lorasc_predict(f.model, f.adapter, batch, 3, logits, count, &need),
+      CHECK_STATUS(lorasc_predict(f.model, f.adapter, batch, 4, logits, count, &need),
                    LORASC_E_ARGUMENT);
       CHECK_STATUS(lorasc_predict(f.model, f.adapter, batch, UINT32_MAX, logits, count, &need),
                    LORASC_E_ARGUMENT);

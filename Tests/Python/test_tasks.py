@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from architectures import LONGEST, VOCABULARY, build, outputs, random_batch, save
 from tiny import make_tiny, random_rows, relative_error
 from torch.nn import functional
-from transformers import AutoModel
+from transformers import AutoModel, LlamaConfig, LlamaForCausalLM
 
 import lorasc
 
@@ -344,3 +346,77 @@ def test_heads_that_a_model_does_not_have(tmp_path: Path) -> None:
     images = lorasc.Model(save("vit", "classifier", tmp_path / "vit"))
     with pytest.raises(lorasc.OptionError, match="not offered for vit"):
         lorasc.Adapter(images, head="token")
+
+
+# ---- Estimates ----------------------------------------------------------------------
+
+MEASURE = """
+import sys, lorasc
+def resident():
+    for line in open("/proc/self/status"):
+        if line.startswith("VmHWM"):
+            return 1024 * int(line.split()[1])
+folder, options = sys.argv[1], eval(sys.argv[2])
+lorasc.build_info()
+before = resident()
+model = lorasc.Model(folder)
+adapter_keys = ("r", "target_modules", "num_labels", "head", "method")
+adapter = lorasc.Adapter(model, **{k: v for k, v in options.items() if k in adapter_keys})
+rest = {k: v for k, v in options.items() if k not in adapter_keys}
+trainer = lorasc.Trainer(model, adapter, max_steps=4, cascade_unit="step", cascade_length=2, **rest)
+tokens = options["max_batch_tokens"]
+row = model.info.maximum_positions
+rows = [[5 + i % 7 for i in range(row)]] * (tokens // row)
+labels = None if options["head"] == "lm" else [i % 2 for i in range(len(rows))]
+batch = lorasc.Batch(rows, labels=labels)
+for _ in range(2):
+    trainer.accumulate(batch)
+    trainer.apply()
+trainer.cascade()
+trainer.accumulate(batch)
+print(resident() - before, model.estimate(**options).total_bytes)
+"""
+
+
+@pytest.mark.parametrize("recompute", ["none", "layer"])
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_an_estimate_is_what_training_takes(name: str, recompute: str, tmp_path: Path) -> None:
+    wide = {"hidden_size": 512, "intermediate_size": 1024, "max_position_embeddings": 256}
+    if name == "bert":
+        folder = make_tiny(tmp_path, **wide, num_hidden_layers=4, vocab_size=5000)
+    else:
+        sizes = {"num_hidden_layers": 4, "vocab_size": 5000, "num_key_value_heads": 4}
+        config = LlamaConfig(**wide, **sizes, num_attention_heads=8)
+        LlamaForCausalLM(config).save_pretrained(tmp_path)
+        folder = tmp_path
+    options = {
+        "head": "lm" if name == "llama" else "mean_linear",
+        "method": "lorasc",
+        "target_modules": "all-linear",
+        "r": 16,
+        "max_batch_tokens": 4096,
+        "recompute": recompute,
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(folder), repr(options)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    used, estimated = map(int, run.stdout.split())
+    assert estimated == pytest.approx(used, rel=0.1)
+
+
+def test_a_memory_limit_refuses_an_overrun(tmp_path: Path) -> None:
+    model = lorasc.Model(save("llama", "lm", tmp_path))
+    options = {"max_batch_tokens": 1 << 20}
+    needed = model.estimate(**options).total_bytes >> 20
+    adapter = lorasc.Adapter(model)
+    with pytest.raises(lorasc.DataError, match=f"would take {needed} MiB"):
+        lorasc.Trainer(model, adapter, memory_limit=needed, **options)
+    lorasc.Trainer(model, adapter, memory_limit=200)
+    one = model.estimate(max_batch_tokens=64)
+    two = model.estimate(max_batch_tokens=128)
+    assert two.step_flops > 1.9 * one.step_flops > 1.9 * one.forward_flops > 0
+    parts = [getattr(one, name) for name in vars(one) if name.endswith("_bytes")]
+    assert sum(parts) == 2 * one.total_bytes

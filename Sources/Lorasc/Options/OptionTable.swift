@@ -165,6 +165,10 @@ public enum OptionTable {
       "max_batch_tokens", .integer, "4096", min: 1, max: 16_777_216, .trainer,
       "Most tokens of one forward and backward: the plan's buffers are made for it."),
     .init(
+      "memory_limit", .integer, "0", min: 0, max: 1e12, .trainer,
+      "MiB that the model and its training may take by lorasc_estimate; more is refused before "
+        + "anything is allocated; 0: no limit."),
+    .init(
       "recompute", .choice, "none", choices: ["none", "selective", "layer"], .trainer,
       "What the backward makes again instead of keeping it. selective: activations and normalised "
         + "values. layer: each layer's forward, from its input. Same bits, less memory."),

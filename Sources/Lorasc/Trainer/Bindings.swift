@@ -4,14 +4,7 @@ final class Bindings {
   private let plan: Plan
   private let gradient: FloatBuffer
   private let frozen: Set<Int>
-  private let scratch: Expert.Scratch
-  private var buffers: [TargetBuffers] = []
-
-  /// What one target's forward keeps for its backward, for the largest rank.
-  private struct TargetBuffers {
-    let projected: UnsafeMutablePointer<Float>
-    let dora: DoRA.Buffers?
-  }
+  private let memory: ExpertMemory
 
   /// - Parameters:
   ///   - tokens: of the plan
@@ -23,24 +16,9 @@ final class Bindings {
     self.plan = plan
     self.gradient = gradient
     self.frozen = frozen
-    let settings = adapter.settings
-    let modules = adapter.targets.map { adapter.model.matrices[$0.matrix] }
-    let ranks = modules.map { settings.ranks.largestRank($0.name) }
-    let linear = modules.filter(\.isLinear)
-    let widest = linear.map(\.inFeatures).max() ?? 0
-    let tallest = linear.map(\.outFeatures).max() ?? 0
-    let arena = plan.arena
-    scratch = Expert.Scratch(
-      projected: try arena.matrix(tokens, ranks.max() ?? 0, "plan.gradient.projected"),
-      input: settings.dropout > 0 ? try arena.matrix(tokens, widest, "plan.dropped") : nil,
-      output: settings.usesDoRA ? try arena.matrix(tokens, tallest, "plan.gradient.scaled") : nil)
-    for (module, rank) in zip(modules, ranks) {
-      buffers.append(
-        TargetBuffers(
-          projected: try arena.matrix(tokens, rank, "plan.projected"),
-          dora: settings.usesDoRA
-            ? try DoRA.Buffers(module, rank: rank, tokens: tokens, arena) : nil))
-    }
+    memory = try ExpertMemory(
+      adapter.targets.map { adapter.model.matrices[$0.matrix] }, adapter.settings, tokens: tokens,
+      plan.arena)
     bindExperts()
     for full in adapter.fullParameters { bind(full) }
   }
@@ -53,7 +31,7 @@ final class Bindings {
   /// Again after every change of ranks.
   func bindExperts() {
     let parameters = adapter.parameters
-    for (target, buffers) in zip(adapter.targets, buffers) {
+    for (target, buffers) in zip(adapter.targets, memory.targets) {
       var dora: DoRA?
       if let magnitude = target.magnitude, let own = buffers.dora {
         dora = DoRA(
@@ -64,7 +42,7 @@ final class Bindings {
       plan.layers[target.matrix].expert = Expert(
         rank: target.rank, scale: target.scale, a: parameters.pointer(target.a),
         b: parameters.pointer(target.b), gradientA: gradient(of: target.a),
-        gradientB: gradient(of: target.b), projected: buffers.projected, scratch: scratch,
+        gradientB: gradient(of: target.b), projected: buffers.projected, scratch: memory.scratch,
         dora: dora)
     }
   }
@@ -79,6 +57,35 @@ final class Bindings {
     case .head(let tensor):
       let module = plan.head?.module(of: tensor)
       if tensor.isBias { module?.gradientBias = values } else { module?.gradientWeight = values }
+    }
+  }
+}
+
+/// What the experts' forward keeps for their backward, for the largest rank.
+struct ExpertMemory {
+  let scratch: Expert.Scratch
+  let targets: [Target]
+
+  struct Target {
+    let projected: UnsafeMutablePointer<Float>
+    let dora: DoRA.Buffers?
+  }
+
+  /// - Parameter modules: with an adapter
+  init(_ modules: [MatrixModule], _ settings: AdapterSettings, tokens: Int, _ arena: Arena) throws {
+    let ranks = modules.map { settings.ranks.largestRank($0.name) }
+    let linear = modules.filter(\.isLinear)
+    let widest = linear.map(\.inFeatures).max() ?? 0
+    let tallest = linear.map(\.outFeatures).max() ?? 0
+    scratch = Expert.Scratch(
+      projected: try arena.matrix(tokens, ranks.max() ?? 0, "plan.gradient.projected"),
+      input: settings.dropout > 0 ? try arena.matrix(tokens, widest, "plan.dropped") : nil,
+      output: settings.usesDoRA ? try arena.matrix(tokens, tallest, "plan.gradient.scaled") : nil)
+    targets = try zip(modules, ranks).map { module, rank in
+      Target(
+        projected: try arena.matrix(tokens, rank, "plan.projected"),
+        dora: settings.usesDoRA
+          ? try DoRA.Buffers(module, rank: rank, tokens: tokens, arena) : nil)
     }
   }
 }

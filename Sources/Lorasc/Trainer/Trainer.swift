@@ -97,10 +97,13 @@ public final class Trainer: @unchecked Sendable {
     self.adapter = adapter
     self.options = options
     self.interruption = interruption
-    settings = try TrainerSettings(options, adapter)
+    settings = try TrainerSettings(options, model, adapter.settings)
+    if settings.memoryLimit > 0 {
+      try Estimate(model, adapter.settings, settings).check(limit: settings.memoryLimit)
+    }
     baseLearningRate = settings.learningRate
     state.totalSteps = settings.maxSteps
-    noisy = settings.noise.isOn ? Self.noisyMatrices(settings.noise, adapter) : []
+    noisy = settings.noisyMatrices(model, adapter.head, adapted: adapter.targets.map(\.matrix))
     plan = try Plan(model, settings.plan(adapter.head))
     weights = try WorkingWeights(adapter, plan, noisy: noisy)
     let frozen = settings.frozenParameters(adapter)
@@ -117,15 +120,6 @@ public final class Trainer: @unchecked Sendable {
   }
 
   deinit { adapter.hasTrainer.store(false, ordering: .releasing) }
-
-  private static func noisyMatrices(_ noise: Noise, _ adapter: Adapter) -> [Int] {
-    let adapted = Set(adapter.targets.map(\.matrix))
-    return adapter.model.matrices.indices.filter { index in
-      adapted.contains(index)
-        || noise.onAllMatrices && adapter.model.matrices[index].isLinear
-          && adapter.model.isBackbone(index, adapter.head)
-    }
-  }
 
   // MARK: The host's own loop
 

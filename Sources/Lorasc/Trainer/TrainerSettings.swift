@@ -20,6 +20,8 @@ struct TrainerSettings: Sendable {
 
   let labelSmoothing: Double
   let classWeights: [Double]
+  /// MiB; 0: none
+  let memoryLimit: Int
   let similarityScale: Float
   let recompute: Recompute
   let hiddenDropout: Float
@@ -50,8 +52,8 @@ struct TrainerSettings: Sendable {
   let rewarmupSteps: Int
   let slowHead: Bool
 
-  init(_ options: Options, _ adapter: Adapter) throws {
-    let (model, head) = (adapter.model, adapter.head)
+  init(_ options: Options, _ model: Model, _ adapter: AdapterSettings) throws {
+    let head = adapter.head
     threads = try options.integer("threads")
     seed = UInt64(try options.integer("seed"))
     epochs = try options.integer("epochs")
@@ -83,6 +85,7 @@ struct TrainerSettings: Sendable {
       throw LorascError(
         .option, "option \(key): not with \(head.problem.rawValue)", subject: key)
     }
+    memoryLimit = try options.integer("memory_limit")
     similarityScale = Float(try options.number("similarity_scale"))
     recompute = Recompute(rawValue: try options.text("recompute")) ?? .none
     let config = model.backbone.dropout
@@ -151,14 +154,14 @@ struct TrainerSettings: Sendable {
   }
 
   /// What can't go together.
-  private func checkCombination(_ adapter: Adapter) throws {
-    if slowRule == .emaFactors, adapter.settings.usesDoRA {
+  private func checkCombination(_ adapter: AdapterSettings) throws {
+    if slowRule == .emaFactors, adapter.usesDoRA {
       throw LorascError(
         .option,
         "option slow_rule: ema_factors averages A and B, which are not all of DoRA's expert",
         subject: "slow_rule")
     }
-    if !adapter.settings.ranks.isConstant {
+    if !adapter.ranks.isConstant {
       var isReset = false
       if case .reset = boundaryOptimizer { isReset = true }
       let keepsFactors = reinitialization == .sameA || reinitialization == .keepA
@@ -187,6 +190,24 @@ struct TrainerSettings: Sendable {
       }
     }
     return frozen
+  }
+
+  /// What the optimizer keeps, in copies of the parameters.
+  var optimizerCopies: Int {
+    switch optimizer {
+    case .adamw: 2
+    case .sgd: momentum > 0 ? 1 : 0
+    }
+  }
+
+  /// Indices of the matrices that get noise.
+  func noisyMatrices(_ model: Model, _ head: HeadDescription, adapted: [Int]) -> [Int] {
+    guard noise.isOn else { return [] }
+    let adapted = Set(adapted)
+    return model.matrices.indices.filter { index in
+      adapted.contains(index)
+        || noise.onAllMatrices && model.matrices[index].isLinear && model.isBackbone(index, head)
+    }
   }
 
   /// The plan for a trainer with this head.

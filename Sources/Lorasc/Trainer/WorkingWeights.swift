@@ -13,8 +13,8 @@ final class WorkingWeights {
 
   private let adapter: Adapter
   private let plan: Plan
-  private var buffers: [Int: UnsafeMutablePointer<Float>] = [:]
-  private var fullBuffers: [Int: UnsafeMutablePointer<Float>] = [:]
+  private let buffers: [Int: UnsafeMutablePointer<Float>]
+  private let fullBuffers: [Int: UnsafeMutablePointer<Float>]
   private(set) var content = Content.nothing
 
   /// - Parameter noisy: matrices that get noise.
@@ -22,15 +22,29 @@ final class WorkingWeights {
     self.adapter = adapter
     self.plan = plan
     let changed = Set(adapter.targets.map(\.matrix)).union(noisy).union(adapter.masters.keys)
-    for matrix in changed.sorted() {
-      let module = adapter.model.matrices[matrix]
-      buffers[matrix] = try plan.arena.matrix(
+    (buffers, fullBuffers) = try Self.allocate(
+      adapter.model, matrices: changed, adapter.fullParameters, adapter.parameters.list, plan.arena)
+  }
+
+  /// Memory for the matrices that a view changes and what is trained in full.
+  static func allocate(
+    _ model: Model, matrices: Set<Int>, _ full: [FullParameter], _ parameters: [Parameter],
+    _ arena: Arena
+  ) throws -> (
+    matrices: [Int: UnsafeMutablePointer<Float>], full: [Int: UnsafeMutablePointer<Float>]
+  ) {
+    var buffers: [Int: UnsafeMutablePointer<Float>] = [:]
+    for matrix in matrices.sorted() {
+      let module = model.matrices[matrix]
+      buffers[matrix] = try arena.matrix(
         module.rows, module.columns, "plan.weight." + module.name)
     }
-    for full in adapter.fullParameters {
-      fullBuffers[full.parameter] = try plan.arena.floats(
-        adapter.parameters.list[full.parameter].count, "plan.weight.full")
+    var fullBuffers: [Int: UnsafeMutablePointer<Float>] = [:]
+    for full in full {
+      fullBuffers[full.parameter] = try arena.floats(
+        parameters[full.parameter].count, "plan.weight.full")
     }
+    return (buffers, fullBuffers)
   }
 
   /// W_{t-1} with noise where it is on, and live parameters.

@@ -38,6 +38,7 @@ from .model import Model
 from .progress import Event, Progress, ProgressBar
 from .reports import (
     AdapterInfo,
+    Estimate,
     Evaluation,
     MatchReport,
     MergeReport,
@@ -60,6 +61,7 @@ __all__ = [
     "BusyError",
     "DataError",
     "Dataset",
+    "Estimate",
     "Evaluation",
     "Event",
     "FileAccessError",

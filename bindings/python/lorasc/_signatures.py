@@ -92,6 +92,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
         [_handle, _handle, POINTER(structs.Batch), c_uint32, _buffer, c_size_t, _need],
     ),
     # Trainers
+    "lorasc_estimate": (_status, [_handle, _handle, POINTER(structs.EstimateInfo)]),
     "lorasc_trainer_create": (_status, [_handle, _handle, _handle, _handle_out]),
     "lorasc_trainer_accumulate": (
         _status,

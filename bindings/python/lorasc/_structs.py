@@ -165,6 +165,24 @@ class MergeReport(ctypes.Structure):
     ]
 
 
+class EstimateInfo(ctypes.Structure):
+    """lorasc_estimate_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("backbone_bytes", c_uint64),
+        ("adapter_bytes", c_uint64),
+        ("gradient_bytes", c_uint64),
+        ("optimizer_bytes", c_uint64),
+        ("activation_bytes", c_uint64),
+        ("weight_bytes", c_uint64),
+        ("total_bytes", c_uint64),
+        ("forward_flops", c_double),
+        ("step_flops", c_double),
+    ]
+
+
 class Stats(ctypes.Structure):
     """lorasc_stats."""
 
@@ -250,6 +268,7 @@ ALL: dict[str, type[ctypes.Structure]] = {
     "lorasc_module_info": ModuleInfo,
     "lorasc_merge_report": MergeReport,
     "lorasc_merge_tensor": MergeTensor,
+    "lorasc_estimate_info": EstimateInfo,
     "lorasc_stats": Stats,
     "lorasc_evaluation": Evaluation,
     "lorasc_progress": Progress,

@@ -21,7 +21,7 @@ from ._predict import What, predict
 from ._tensors import copy_tensor, list_tensors
 from .batch import Batch
 from .errors import DataError, NotFoundError, Status, check, encode_text
-from .reports import ModelInfo, TensorInfo, from_struct
+from .reports import Estimate, ModelInfo, TensorInfo, from_struct
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -208,6 +208,18 @@ class Model(Handle):
         """Texts to answers by the folder's own head, as name_answers() says."""
         batch = self.encode(texts, max_length, truncate=truncate)
         return name_answers(self.predict(batch), self.label_names)
+
+    def estimate(self, **options: Any) -> Estimate:
+        """What training with these options would take; allocates none of it.
+
+        Args:
+            options: those of an adapter and its trainer.
+        """
+        refuse_foreign(options, ("adapter", "trainer"), "estimate")
+        info = structs.sized(structs.EstimateInfo)
+        with Options(options) as values:
+            check(library().lorasc_estimate(self._handle, values._handle, ctypes.byref(info)))
+        return from_struct(Estimate, info)
 
     def __repr__(self) -> str:
         size = f"{self.info.architecture}, {self.info.parameters} parameters"

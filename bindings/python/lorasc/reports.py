@@ -155,6 +155,33 @@ class Stats:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What training would take.
+
+    Attributes:
+        backbone_bytes: frozen tensors, those that stay memory mapped too.
+        adapter_bytes: trainable tensors.
+        gradient_bytes: their gradients.
+        optimizer_bytes: what the optimizer keeps of them.
+        activation_bytes: buffers for max_batch_tokens tokens.
+        weight_bytes: copies of changed matrices.
+        total_bytes: all of these.
+        forward_flops: of matrix products over max_batch_tokens tokens.
+        step_flops: forward and backward of the same.
+    """
+
+    backbone_bytes: int
+    adapter_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    activation_bytes: int
+    weight_bytes: int
+    total_bytes: int
+    forward_flops: float
+    step_flops: float
+
+
+@dataclass(frozen=True)
 class AdapterInfo:
     """What an adapter is for.
 
