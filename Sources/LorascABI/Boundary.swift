@@ -149,8 +149,9 @@ func batch(_ pointer: UnsafePointer<lorasc_batch>?) throws -> Batch {
   }
   var given = lorasc_batch()
   withUnsafeMutableBytes(of: &given) { bytes in
-    bytes.copyMemory(
-      from: UnsafeRawBufferPointer(start: pointer, count: min(Int(size), bytes.count)))
+    // Whole members only: half a pointer would be another one.
+    let whole = min(Int(size) & ~7, bytes.count)
+    bytes.copyMemory(from: UnsafeRawBufferPointer(start: pointer, count: whole))
   }
   guard given.rows > 0, given.rows <= 1 << 40 else {
     throw LorascError(.shape, "the batch has \(given.rows) rows", subject: "rows")

@@ -145,6 +145,17 @@ static const lorasc_batch *batch(void) {
     case 11: made.row_weights = weights; break;
     case 12: made.token_types = labels; made.rows = 1; break;
     case 13: made.targets = floats; break;
+    case 14: made.token_labels = tokens; break;
+    case 15: made.token_weights = floats; break;
+    case 16: made.pixels = floats; made.pixel_type = (uint32_t)pick(3); break;
+    case 17:
+      made.pixels = floats;
+      made.tokens = NULL;
+      made.offsets = NULL;
+      made.pixel_type = (uint32_t)pick(2);
+      made.channels = made.height = made.width = (uint32_t)pick(4);
+      made.pixel_mean = made.pixel_std = one_in(2) ? NULL : floats;
+      break;
     default: break;
   }
   if (made.token_types) {
@@ -285,7 +296,7 @@ static lorasc_status call(void) {
       return lorasc_adapter_merge(handle(MODEL), handle(ADAPTER), path, &filled.info);
     }
     DO(18, lorasc_predict(handle(MODEL), one_in(2) ? NULL : handle(ADAPTER), batch(),
-                          (uint32_t)pick(4) | (one_in(2) ? LORASC_PREDICT_FAST : 0), floats,
+                          (uint32_t)pick(5) | (one_in(2) ? LORASC_PREDICT_FAST : 0), floats,
                           capacity(), need()))
     case 19: case 20: case 21: case 22:
       doing = "trainer_create";
