@@ -32,9 +32,13 @@ valgrind := valgrind -q --leak-check=full --show-leak-kinds=definite \
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: python ## Fine-tune MiniLM on Debian's fortunes with LoRA, COLA and LoRASC
+MODEL ?= minilm
+demo: python ## LoRA, COLA and LoRASC on Debian's fortunes; MODEL=minilm (classifier) or smollm2 (decoder)
 	@scripts/system-packages fortunes
-	@$(python) examples/python/demo.py
+	@if [ "$(MODEL)" = smollm2 ]; then \
+	  scripts/python-env smollm2 scripts/requirements-smollm2.txt && \
+	  $(python) examples/python/demo_language.py; \
+	else $(python) examples/python/demo.py --model "$(MODEL)"; fi
 
 test: ## Everything: check, then the Swift, C, example and Python tests
 	@MAKE=$(MAKE) scripts/test check lib test-swift test-c test-examples test-docs test-python

@@ -16,8 +16,10 @@ WINDOW = 10
 """Steps that a point of the smoothed training loss is the mean of."""
 
 
-def draw_curves(report: dict[str, Any], path: Path, titles: dict[str, str]) -> None:
-    """Writes the picture to ``path``."""
+def draw_curves(
+    report: dict[str, Any], path: Path, titles: dict[str, str], baseline: tuple[str, float]
+) -> None:
+    """Writes the picture to ``path``; ``baseline`` is the accuracy on dev to compare with."""
     figure, (losses, accuracies) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     for method, row in report["methods"].items():
         steps, loss = np.array(row["curve"]["step"]), np.array(row["curve"]["loss"])
@@ -28,12 +30,8 @@ def draw_curves(report: dict[str, Any], path: Path, titles: dict[str, str]) -> N
         style = {"color": line.get_color(), "marker": "o"}
         losses.plot(at, dev_loss, linestyle="--", label=f"{titles[method]}, dev", **style)
         accuracies.plot(at, accuracy, label=titles[method], **style)
-    accuracies.axhline(
-        report["before"]["nearest_mean_dev_accuracy"],
-        color="gray",
-        linestyle="--",
-        label="before: nearest topic mean",
-    )
+    name, accuracy = baseline
+    accuracies.axhline(accuracy, color="gray", linestyle="--", label=name)
     mark_boundaries(report, losses, accuracies)
     losses.set(title="Loss", xlabel="optimizer step", ylabel="cross-entropy")
     accuracies.set(title="Accuracy on dev, merged view", xlabel="optimizer step")

@@ -78,7 +78,8 @@ def main() -> int:
         trainer.adapter, merged, parts["test"], batches["test"]
     )
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    draw_curves(report, output / "curves.png", TITLES)
+    baseline = ("before: nearest topic mean", before["nearest_mean_dev_accuracy"])
+    draw_curves(report, output / "curves.png", TITLES, baseline)
     print(f"\nWritten: {output}/report.json, {output}/curves.png and {merged}/")
     if not same:
         print("The written model does not predict what the trained one does.", file=sys.stderr)
