@@ -339,6 +339,12 @@ def test_options_that_do_not_go_with_a_tied_decoder(
         lorasc.Adapter(model, **options)
 
 
+def test_transposed_modules_are_not_trained_in_full(tmp_path: Path) -> None:
+    model = lorasc.Model(save("gpt2", "lm", tmp_path))
+    with pytest.raises(lorasc.FormatError, match="stored transposed"):
+        lorasc.Adapter(model, modules_to_save="c_proj")
+
+
 def test_heads_that_a_model_does_not_have(tmp_path: Path) -> None:
     encoder = lorasc.Model(make_tiny(tmp_path / "encoder"))
     with pytest.raises(lorasc.OptionError, match="needs an output layer"):

@@ -63,7 +63,14 @@ def main() -> int:
         "methods": {},
     }
     for method in METHODS:
-        trainer = train(model, method, batches, arguments.epochs)
+        adapter = lorasc.Adapter(
+            model,
+            method=method,
+            num_labels=len(fortunes.TOPICS),
+            id2label=fortunes.TOPICS,
+            **ADAPTER,
+        )
+        trainer = train(adapter, method, batches, epochs=arguments.epochs, **TRAINER)
         report["methods"][method] = measure(trainer, batches)
         report["steps"] = trainer.info.step
         if method != METHODS[-1]:
@@ -140,13 +147,10 @@ def normalized(vectors: np.ndarray) -> np.ndarray:
 
 
 def train(
-    model: lorasc.Model, method: str, batches: dict[str, lorasc.Batch], epochs: int
+    adapter: lorasc.Adapter, method: str, batches: dict[str, lorasc.Batch], **options: Any
 ) -> lorasc.Trainer:
     """Fine-tunes by one method, showing progress."""
-    adapter = lorasc.Adapter(
-        model, method=method, num_labels=len(fortunes.TOPICS), id2label=fortunes.TOPICS, **ADAPTER
-    )
-    trainer = lorasc.Trainer(model, adapter, epochs=epochs, **TRAINER)
+    trainer = lorasc.Trainer(adapter.model, adapter, **options)
     bar = lorasc.ProgressBar(TITLES[method].ljust(6))
     try:
         trainer.run(batches["train"], batches["dev"], bar)

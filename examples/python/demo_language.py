@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from curves import draw_curves
-from demo import METHODS, TITLES
+from demo import METHODS, TITLES, train
 from models import find_model
 
 import lorasc
@@ -66,7 +66,8 @@ def main() -> int:
         "methods": {},
     }
     for method in METHODS:
-        trainer = train(model, method, batches, arguments.epochs)
+        adapter = lorasc.Adapter(model, method=method, **ADAPTER)
+        trainer = train(adapter, method, batches, epochs=arguments.epochs, **TRAINER)
         report["methods"][method] = measure(trainer, batches)
         report["steps"] = trainer.info.step
         if method != METHODS[-1]:
@@ -112,21 +113,6 @@ def measure_before(model: lorasc.Model, batches: dict[str, lorasc.Batch]) -> dic
         "test_loss": found["test"].loss,
         "test_perplexity": found["test"].perplexity,
     }
-
-
-def train(
-    model: lorasc.Model, method: str, batches: dict[str, lorasc.Batch], epochs: int
-) -> lorasc.Trainer:
-    """Fine-tunes by one method, showing progress."""
-    trainer = lorasc.Trainer(
-        model, lorasc.Adapter(model, method=method, **ADAPTER), epochs=epochs, **TRAINER
-    )
-    bar = lorasc.ProgressBar(TITLES[method].ljust(6))
-    try:
-        trainer.run(batches["train"], batches["dev"], bar)
-    finally:
-        bar.close()
-    return trainer
 
 
 def measure(trainer: lorasc.Trainer, batches: dict[str, lorasc.Batch]) -> dict[str, Any]:

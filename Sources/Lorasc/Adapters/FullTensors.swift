@@ -23,6 +23,15 @@ struct FullTensors {
           subject: item)
       }
     }
+    for tensor in all {
+      guard case .weight(let matrix) = tensor.place, model.matrices[matrix].kind == .conv1D,
+        let item = wanted.first(where: { Self.lies(tensor, in: $0, root) })
+      else { continue }
+      throw LorascError(
+        .unsupported,
+        "option modules_to_save: \(tensor.name) is stored transposed (Conv1D); training it in full "
+          + "is not offered", subject: item)
+    }
     chosen = all.filter { tensor in
       if wanted.contains(where: { Self.lies(tensor, in: $0, root) }) { return true }
       guard tensor.kind == .bias || tensor.name.hasSuffix(".bias") else { return false }

@@ -24,12 +24,9 @@ enum ModelFolder {
     }
     let classes = try config.optionalStrings("architectures") ?? []
     let named = form.headClasses.first { classes.contains($0.value) }?.key
-    if let output = backbone.output, named == .language || (named == nil && classes.isEmpty) {
+    if backbone.output != nil, named == .language || (named == nil && classes.isEmpty) {
       let description = HeadDescription(
-        kind: .language,
-        labels: backbone.matrices[output.matrix].isLinear
-          ? backbone.matrices[output.matrix].outFeatures : backbone.sizes.vocabulary,
-        problem: .nextToken)
+        kind: .language, labels: backbone.sizes.vocabulary, problem: .nextToken)
       return TaskHead(description: description, tensors: [:])
     }
     let kind = named == .token ? HeadKind.token : .classifier
