@@ -9,6 +9,13 @@ struct AdapterSettings: Sendable {
     case gaussian, pissa
   }
 
+  /// How an adapter holds W_{t-1} of the matrices that finished cascades changed.
+  private enum MasterWeights: String {
+    /// Factors beside a quantised W0, else a float32 copy.
+    case auto
+    case float32, factors
+  }
+
   let ranks: AdapterRanks
   let usesDoRA: Bool
   let isNormExact: Bool
@@ -22,6 +29,7 @@ struct AdapterSettings: Sendable {
   let bias: Bias
   let seed: UInt64
   let head: HeadDescription
+  private let masterWeights: MasterWeights
   /// As the adapter was made; a file of it says them again.
   let options: Options
   /// The configuration of the file it came from, whose unknown keys go along into the next one.
@@ -44,6 +52,17 @@ struct AdapterSettings: Sendable {
     bias = Bias(rawValue: try options.text("bias")) ?? .none
     seed = UInt64(try options.integer("adapter_seed"))
     head = try Self.head(options, model)
+    masterWeights = MasterWeights(rawValue: try options.text("master_weights")) ?? .auto
+  }
+
+  /// Whether a matrix's change stays a sum of low-rank terms beside W0. DoRA's has full rank.
+  func keepsFactors(_ module: MatrixModule) -> Bool {
+    guard !usesDoRA else { return false }
+    return switch masterWeights {
+    case .auto: module.weight.isQuantized
+    case .float32: false
+    case .factors: true
+    }
   }
 
   private static func head(_ options: Options, _ model: Model) throws -> HeadDescription {

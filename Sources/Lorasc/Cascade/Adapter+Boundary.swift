@@ -48,7 +48,7 @@ extension Adapter {
       guard let magnitude = target.magnitude else { return nil }
       return slowChange(position, try directedChange(position, magnitude, compute))
     }
-    for target in targets { _ = try makeMaster(target.matrix) }
+    try makeMasters()
 
     cascade.terms.append(finished)
     cascade.rates.append(cascade.rate)
@@ -94,8 +94,8 @@ extension Adapter {
     }
   }
 
-  /// W ← W + what the boundary after cascade `number` adds; masters exist. With DoRA the terms
-  /// are no part of the merge.
+  /// W ← W + what the boundary after cascade `number` adds, where there are masters. With DoRA
+  /// the terms are no part of the merge.
   private func mergeTerms(after number: Int, _ compute: Compute) {
     let weights = cascade.rule.mergeWeights(rates: Array(cascade.rates.prefix(number)))
     for (position, target) in targets.enumerated() where target.magnitude == nil {
@@ -122,22 +122,29 @@ extension Adapter {
   func rebuildMasters(_ compute: Compute) throws {
     masters = [:]
     for (target, pair) in zip(targets, cascade.removed) {
-      guard let pair else { continue }
+      guard let pair, !settings.keepsFactors(model.matrices[target.matrix]) else { continue }
       let master = try makeMaster(target.matrix)
       Self.add(
         [Self.weighted(pair, -1)], to: master.pointer, model.matrices[target.matrix], compute)
     }
     guard !cascade.terms.isEmpty else { return }
-    for target in targets { _ = try makeMaster(target.matrix) }
+    try makeMasters()
     for number in 1...cascade.terms.count { mergeTerms(after: number, compute) }
   }
 
-  /// The adapter's own copy of a matrix, made from the file's when there is none yet.
+  /// Masters of the targets that don't keep their change as factors.
+  private func makeMasters() throws {
+    for target in targets where !settings.keepsFactors(model.matrices[target.matrix]) {
+      _ = try makeMaster(target.matrix)
+    }
+  }
+
+  /// The adapter's own copy of a matrix, made from what it is so far when there is none yet.
   func makeMaster(_ matrix: Int) throws -> FloatBuffer {
     if let master = masters[matrix] { return master }
     let module = model.matrices[matrix]
     let master = try FloatBuffer(count: module.count, what: module.name)
-    module.weight.copy(to: master.pointer)
+    clean(matrix).copy(module.count, to: master.pointer)
     masters[matrix] = master
     return master
   }

@@ -6,22 +6,32 @@ public enum View: Sendable {
   case fast
 }
 
-/// One addend of a merge: weight · B A.
-struct WeightedFactors {
-  let a: UnsafePointer<Float>
-  let b: UnsafePointer<Float>
-  let rank: Int
-  let weight: Float
-  /// Keeps the memory of a and b.
-  let owner: AnyObject?
-}
-
 // MARK: LoRA: sums of low-rank terms
 
 extension Adapter {
   /// W_{t-1} of a matrix, in its module's layout.
   func clean(_ matrix: Int) -> WeightSource {
-    masters[matrix].map { .float32($0.pointer) } ?? WeightSource(model.matrices[matrix].weight)
+    if let master = masters[matrix] { return .float32(master.pointer) }
+    let module = model.matrices[matrix]
+    let terms = settings.keepsFactors(module) ? mergedTerms(matrix) : []
+    return terms.isEmpty ? WeightSource(module.weight) : .composed(ComposedMatrix(module, terms))
+  }
+
+  /// W_{t-1} − W0 of a matrix as what finished cascades merged, and PiSSA took out.
+  func mergedTerms(_ matrix: Int) -> [WeightedFactors] {
+    guard let position = targets.firstIndex(where: { $0.matrix == matrix }) else { return [] }
+    let removed = position < cascade.removed.count ? cascade.removed[position] : nil
+    return (removed.map { [Self.weighted($0, -1)] } ?? [])
+      + zip(cascade.terms, cascade.rule.totalWeights(rates: cascade.rates))
+      .filter { $0.1 != 0 }.map { Self.weighted($0.0[position], $0.1) }
+  }
+
+  /// The merged or fast weight of a target that keeps its change as factors.
+  func composed(_ position: Int, _ view: View) throws -> WeightSource {
+    let matrix = targets[position].matrix
+    let terms = mergedTerms(matrix) + (try addends(position, view))
+    return .composed(
+      ComposedMatrix(model.matrices[matrix], terms.map { $0.scaled(by: strength) }))
   }
 
   /// What `view` adds to W_{t-1} of a target without a magnitude.

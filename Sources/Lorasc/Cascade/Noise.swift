@@ -32,6 +32,7 @@ struct Noise: Sendable {
   }
 
   var isOn: Bool { strength > 0 }
+  var persists: Bool { isOn && lifetime == .persist }
 
   /// out = clean + ε_t, in place too.
   /// - Parameters:
@@ -41,37 +42,18 @@ struct Noise: Sendable {
     to source: WeightSource, deviation: Double, _ module: MatrixModule, cascade: Int,
     step: Int = 0, into out: UnsafeMutablePointer<Float>, _ compute: Compute
   ) {
-    var clean = UnsafePointer(out)
-    switch source {
-    case .float32(let values): clean = values
-    case .stored(let matrix): matrix.copy(to: out)
+    let clean: UnsafePointer<Float>
+    if case .float32(let values) = source {
+      clean = values
+    } else {
+      source.copy(module.count, to: out)
+      clean = UnsafePointer(out)
     }
-    let stream = RandomStream(
-      seed: seed, purpose: .noise, cascade: cascade, step: step, name: module.name + ".weight"
-    ).c
-    let kernels = compute.kernels
+    let noise = MatrixNoise(
+      self, deviation: deviation, module, cascade: cascade, step: step, compute.kernels)
     let columns = module.columns
-    let (form, strength) = (form, strength)
     compute.forRows(module.rows, cost: 8 * columns) { start, end in
-      let at = start * columns
-      let count = (end - start) * columns
-      switch form {
-      case .noisytune:
-        kernels.add_uniform(
-          clean + at, out + at, count, stream, UInt64(at), Float(strength * deviation))
-      case .gaussian:
-        kernels.add_normal(
-          clean + at, out + at, count, stream, UInt64(at),
-          Float(strength * deviation / 12.0.squareRoot()))
-      case .rowScaled:
-        for row in start..<end {
-          let at = row * columns
-          let squares = kernels.sum_squared_deviations(clean + at, 0, columns)
-          kernels.add_normal(
-            clean + at, out + at, columns, stream, UInt64(at),
-            Float(strength * (squares / Double(columns)).squareRoot()))
-        }
-      }
+      noise.add(start..<end, to: clean + start * columns, into: out + start * columns)
     }
   }
 
@@ -82,6 +64,53 @@ struct Noise: Sendable {
     guard count > 1 else { return 0 }
     let mean = kernels.sum(matrix, count) / Double(count)
     return (kernels.sum_squared_deviations(matrix, mean, count) / Double(count - 1)).squareRoot()
+  }
+}
+
+/// The noise of one matrix in one cascade or step, by rows.
+struct MatrixNoise: RowNoise {
+  private let noise: Noise
+  private let deviation: Double
+  private let columns: Int
+  private let stream: lorasc_random_stream
+  private let kernels: lorasc_kernels
+
+  /// - Parameters: see `Noise.add`
+  init(
+    _ noise: Noise, deviation: Double, _ module: MatrixModule, cascade: Int, step: Int,
+    _ kernels: lorasc_kernels
+  ) {
+    self.noise = noise
+    self.deviation = deviation
+    self.kernels = kernels
+    columns = module.columns
+    stream =
+      RandomStream(
+        seed: noise.seed, purpose: .noise, cascade: cascade, step: step,
+        name: module.name + ".weight"
+      ).c
+  }
+
+  func add(
+    _ rows: Range<Int>, to clean: UnsafePointer<Float>, into out: UnsafeMutablePointer<Float>
+  ) {
+    let first = UInt64(rows.lowerBound * columns)
+    let count = rows.count * columns
+    switch noise.form {
+    case .noisytune:
+      kernels.add_uniform(clean, out, count, stream, first, Float(noise.strength * deviation))
+    case .gaussian:
+      kernels.add_normal(
+        clean, out, count, stream, first, Float(noise.strength * deviation / 12.0.squareRoot()))
+    case .rowScaled:
+      for row in 0..<rows.count {
+        let at = row * columns
+        let squares = kernels.sum_squared_deviations(clean + at, 0, columns)
+        kernels.add_normal(
+          clean + at, out + at, columns, stream, first + UInt64(at),
+          Float(noise.strength * (squares / Double(columns)).squareRoot()))
+      }
+    }
   }
 }
 

@@ -34,6 +34,19 @@ public enum SlowRule: String, Sendable {
   }
 }
 
+extension SlowRule {
+  /// The weights of each cascade's term in all that the boundaries with these rates add.
+  func totalWeights(rates: [Double]) -> [Double] {
+    var totals = [Double](repeating: 0, count: rates.count)
+    for number in rates.indices {
+      for (cascade, weight) in mergeWeights(rates: Array(rates[...number])) {
+        totals[cascade - 1] += weight
+      }
+    }
+    return totals
+  }
+}
+
 /// μ of each cascade: `slow_rates`, else `slow_rate`; `final_slow_rate` for a run's last one.
 struct SlowRates: Sendable {
   private let rates: [Double]

@@ -64,19 +64,19 @@ extension Compute {
   ) {
     let split = GemmSplit(m, n, k)
     guard split.chunks > 1 else {
-      return gemmOnThisThread(
+      return Self.gemmOnThisThread(
         m, n, k, a: a, lda: lda, transposeA: transposeA, b: b, ldb: ldb, transposeB: transposeB,
         c: c, ldc: ldc, alpha: alpha, beta: beta)
     }
     pool.run(tasks: split.chunks) { chunk, _ in
       let start = chunk * split.size
       if split.overRows {
-        gemmOnThisThread(
+        Self.gemmOnThisThread(
           min(split.size, m - start), n, k, a: a + (transposeA ? start : start * lda), lda: lda,
           transposeA: transposeA, b: b, ldb: ldb, transposeB: transposeB, c: c + start * ldc,
           ldc: ldc, alpha: alpha, beta: beta)
       } else {
-        gemmOnThisThread(
+        Self.gemmOnThisThread(
           m, min(split.size, n - start), k, a: a, lda: lda, transposeA: transposeA,
           b: b + (transposeB ? start * ldb : start), ldb: ldb, transposeB: transposeB,
           c: c + start, ldc: ldc, alpha: alpha, beta: beta)
@@ -85,7 +85,7 @@ extension Compute {
   }
 
   /// The same on the calling thread, for use inside the bodies of parallel loops.
-  func gemmOnThisThread(
+  static func gemmOnThisThread(
     _ m: Int, _ n: Int, _ k: Int, a: UnsafePointer<Float>, lda: Int, transposeA: Bool = false,
     b: UnsafePointer<Float>, ldb: Int, transposeB: Bool = false, c: UnsafeMutablePointer<Float>,
     ldc: Int, alpha: Float = 1, beta: Float = 0

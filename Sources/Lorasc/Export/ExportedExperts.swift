@@ -68,13 +68,7 @@ extension Adapter {
         "only merged weights can hold this adapter's result, since \(why): use merge",
         subject: model.matrices[target.matrix].name)
     }
-    var weights = [Double](repeating: 0, count: cascade.terms.count + 1)
-    let rates = cascade.rates + [cascade.rate]
-    for number in rates.indices {
-      for (k, weight) in cascade.rule.mergeWeights(rates: Array(rates[...number])) {
-        weights[k - 1] += weight
-      }
-    }
+    let weights = cascade.rule.totalWeights(rates: cascade.rates + [cascade.rate])
     let current =
       cascade.rule == .emaFactors ? try averagedFactors(position) : try expert(position)
     var pairs = zip(cascade.terms.map { $0[position] } + [current], weights).map { ($0, $1) }

@@ -18,6 +18,9 @@ final class StoredMatrix: @unchecked Sendable {
     if case .float32(let view) = storage { view.pointer } else { nil }
   }
 
+  /// Fewer than 16 bits an element.
+  var isQuantized: Bool { bytes < 2 * count }
+
   /// Bytes of the values.
   var bytes: Int { float32 == nil ? 2 * count : 4 * count }
 
@@ -81,31 +84,6 @@ final class StoredMatrix: @unchecked Sendable {
         copy(first..<end, to: start)
         return kernels.max_abs(start, end - first).isFinite
       }
-    }
-  }
-}
-
-/// Where a layer's weight comes from.
-enum WeightSource {
-  case float32(UnsafePointer<Float>)
-  case stored(StoredMatrix)
-
-  init(_ matrix: StoredMatrix) {
-    self = matrix.float32.map { .float32($0) } ?? .stored(matrix)
-  }
-
-  /// - Parameter out: `count` floats
-  func copy(_ count: Int, to out: UnsafeMutablePointer<Float>) {
-    switch self {
-    case .float32(let values): out.update(from: values, count: count)
-    case .stored(let matrix): matrix.copy(to: out)
-    }
-  }
-
-  func withFloats<Result>(_ body: (UnsafePointer<Float>) throws -> Result) throws -> Result {
-    switch self {
-    case .float32(let values): try body(values)
-    case .stored(let matrix): try matrix.withFloats(body)
     }
   }
 }

@@ -17,6 +17,8 @@ final class Plan {
     /// Keep what the backward needs.
     var training = false
     var recompute = Recompute.none
+    /// Changed matrices are composed where they are used.
+    var composes = false
     var threads: Int
     /// Most examples of the contrastive loss in a batch.
     var examples = 0
@@ -29,7 +31,8 @@ final class Plan {
     self.arena = arena
     batch = try StagedBatch(
       tokenCapacity: tokens, limits: model.limits(head: settings.head), arena: arena)
-    let modules = try StackModules(model.backbone, head: settings.head?.kind, arena)
+    let modules = try StackModules(
+      model.backbone, head: settings.head?.kind, composes: settings.composes, arena)
     layers = modules.matrices
     norms = modules.norms
     stack = try TransformerStack(

@@ -86,6 +86,12 @@ public enum OptionTable {
       "Rank of each cascade in turn, the last one for all that follow; step_down: r, r/2, r/4, "
         + "... 1; empty: r."),
     .init(
+      "master_weights", .choice, "auto", choices: ["auto", "float32", "factors"], .adapter,
+      "How changed matrices are held after the first cascade. float32: a copy of each. factors: "
+        + "low-rank terms beside the backbone, which are added where a matrix is used: memory does "
+        + "not grow by copies. auto: factors where the backbone is quantised. DoRA and persistent "
+        + "noise need float32."),
+    .init(
       "lora_dropout", .number, "0", min: 0, max: 0.999, .adapter,
       "Dropout of the adapters' input; on linear modules only, as in PEFT."),
     .init(

@@ -92,6 +92,8 @@ public enum Predictor {
           Plan.Settings(
             head: description,
             tokenCapacity: min(limits.tokens(of: batch), max(longest, partTokens)),
+            composes: adapter.map { model.matrices.contains(where: $0.settings.keepsFactors) }
+              ?? false,
             threads: model.threads))
         if let adapter { try WorkingWeights(adapter, plan).show(view) }
         try predict(plan, batch, what, limits, hidden: model.hiddenSize, into: start)

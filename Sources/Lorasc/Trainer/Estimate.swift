@@ -39,7 +39,7 @@ public struct Estimate: Sendable {
 
     let tokens = settings.maxBatchTokens
     let activations = Arena(measuring: true)
-    _ = try Plan(model, settings.plan(adapter.head), activations)
+    _ = try Plan(model, settings.plan(model, adapter), activations)
     let adapted = layout.targets.map(\.matrix)
     _ = try ExpertMemory(
       adapted.map { model.matrices[$0] }, adapter, tokens: tokens, activations)
@@ -47,10 +47,12 @@ public struct Estimate: Sendable {
 
     let weights = Arena(measuring: true)
     let noisy = settings.noisyMatrices(model, adapter.head, adapted: adapted)
+    let copied = Set(adapted).union(noisy).filter {
+      settings.noise.persists || !adapter.keepsFactors(model.matrices[$0])
+    }
     _ = try WorkingWeights.allocate(
-      model, matrices: Set(adapted).union(noisy), layout.fullParameters, layout.parameters.list,
-      weights)
-    let masters = adapted.reduce(0) { $0 + 4 * model.matrices[$1].count }
+      model, matrices: copied, layout.fullParameters, layout.parameters.list, weights)
+    let masters = copied.reduce(0) { $0 + 4 * model.matrices[$1].count }
     weightBytes = weights.bytes + (settings.cascadeUnit == .none ? 0 : masters)
 
     let cost = StepCost(model, adapter, layout)

@@ -104,8 +104,9 @@ public final class Trainer: @unchecked Sendable {
     baseLearningRate = settings.learningRate
     state.totalSteps = settings.maxSteps
     noisy = settings.noisyMatrices(model, adapter.head, adapted: adapter.targets.map(\.matrix))
-    plan = try Plan(model, settings.plan(adapter.head))
-    weights = try WorkingWeights(adapter, plan, noisy: noisy)
+    plan = try Plan(model, settings.plan(model, adapter.settings))
+    weights = try WorkingWeights(
+      adapter, plan, noisy: noisy, isPersistent: settings.noise.persists)
     let frozen = settings.frozenParameters(adapter)
     optimizer = try Optimizer(
       settings, count: adapter.parameters.bufferCount, frozen: frozen)

@@ -211,10 +211,11 @@ struct TrainerSettings: Sendable {
   }
 
   /// The plan for a trainer with this head.
-  func plan(_ head: HeadDescription) -> Plan.Settings {
+  func plan(_ model: Model, _ adapter: AdapterSettings) -> Plan.Settings {
     Plan.Settings(
-      head: head, tokenCapacity: maxBatchTokens, training: true, recompute: recompute,
-      threads: threads, examples: batchSize)
+      head: adapter.head, tokenCapacity: maxBatchTokens, training: true, recompute: recompute,
+      composes: model.matrices.contains(where: adapter.keepsFactors), threads: threads,
+      examples: batchSize)
   }
 
   func dropout(draw: Int, ofAdapter expert: Float) -> DropoutPlan {

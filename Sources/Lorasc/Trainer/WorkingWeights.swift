@@ -13,17 +13,23 @@ final class WorkingWeights {
 
   private let adapter: Adapter
   private let plan: Plan
+  /// Of the matrices whose changed weights are held as float32.
   private let buffers: [Int: UnsafeMutablePointer<Float>]
   private let fullBuffers: [Int: UnsafeMutablePointer<Float>]
   private(set) var content = Content.nothing
 
-  /// - Parameter noisy: matrices that get noise.
-  init(_ adapter: Adapter, _ plan: Plan, noisy: [Int] = []) throws {
+  /// - Parameters:
+  ///   - noisy: matrices that get noise
+  ///   - isPersistent: it stays in them
+  init(_ adapter: Adapter, _ plan: Plan, noisy: [Int] = [], isPersistent: Bool = false) throws {
     self.adapter = adapter
     self.plan = plan
-    let changed = Set(adapter.targets.map(\.matrix)).union(noisy).union(adapter.masters.keys)
+    let changed = Set(adapter.targets.map(\.matrix)).union(noisy).filter {
+      isPersistent || !adapter.settings.keepsFactors(adapter.model.matrices[$0])
+    }
     (buffers, fullBuffers) = try Self.allocate(
-      adapter.model, matrices: changed, adapter.fullParameters, adapter.parameters.list, plan.arena)
+      adapter.model, matrices: changed.union(adapter.masters.keys), adapter.fullParameters,
+      adapter.parameters.list, plan.arena)
   }
 
   /// Memory for the matrices that a view changes and what is trained in full.
@@ -57,16 +63,23 @@ final class WorkingWeights {
     for (matrix, layer) in plan.layers.enumerated() {
       layer.weight = adapter.clean(matrix)
       layer.expertActive = true
-      if noise.isOn, noise.lifetime != .persist, let deviation = deviations[matrix],
-        let buffer = buffers[matrix]
-      {
-        noise.add(
-          to: adapter.clean(matrix), deviation: deviation, adapter.model.matrices[matrix],
-          cascade: adapter.cascade.index, step: isPerStep ? step + 1 : 0, into: buffer,
-          plan.compute)
-        layer.weight = .float32(buffer)
+      let module = adapter.model.matrices[matrix]
+      if noise.isOn, !noise.persists, let deviation = deviations[matrix] {
+        let step = isPerStep ? step + 1 : 0
+        if let buffer = buffers[matrix] {
+          noise.add(
+            to: layer.weight, deviation: deviation, module, cascade: adapter.cascade.index,
+            step: step, into: buffer, plan.compute)
+          layer.weight = .float32(buffer)
+        } else {
+          let own = MatrixNoise(
+            noise, deviation: deviation, module, cascade: adapter.cascade.index, step: step,
+            plan.compute.kernels)
+          layer.weight = .composed(
+            ComposedMatrix(module, adapter.mergedTerms(matrix), noise: own))
+        }
       }
-      try measureRows(of: layer, adapter.model.matrices[matrix])
+      try measureRows(of: layer, module)
     }
     for full in adapter.fullParameters {
       point(full.place, to: adapter.parameters.pointer(full.parameter))
@@ -97,6 +110,9 @@ final class WorkingWeights {
     for (matrix, buffer) in buffers {
       try adapter.weight(ofMatrix: matrix, view, into: buffer, plan.compute)
       plan.layers[matrix].weight = .float32(buffer)
+    }
+    for (position, target) in adapter.targets.enumerated() where buffers[target.matrix] == nil {
+      plan.layers[target.matrix].weight = try adapter.composed(position, view)
     }
     for full in adapter.fullParameters {
       guard let buffer = fullBuffers[full.parameter] else { continue }

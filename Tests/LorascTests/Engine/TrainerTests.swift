@@ -12,6 +12,7 @@ import Testing
       "method": "lorasc+dora", "lora_dropout": "0.2", "bias": "all", "noise_lifetime": "per_step",
     ],
     ["target_modules": "query,word_embeddings", "modules_to_save": "LayerNorm,intermediate"],
+    ["method": "lorasc", "master_weights": "factors"],
   ]
 
   @Test(arguments: threaded, ["2", "4"])
@@ -51,6 +52,7 @@ import Testing
 
   static let resumed: [[String: String]] = [
     ["method": "lorasc"],
+    ["method": "lorasc", "master_weights": "factors", "slow_rule": "ema"],
     ["method": "lorasc", "slow_rule": "ema", "noise_form": "gaussian"],
     ["method": "lorasc", "slow_rule": "ema_factors", "reinit": "same_a", "slow_head": "true"],
     ["method": "lorasc", "noise_lifetime": "persist", "noise_targets": "all"],

@@ -109,7 +109,7 @@ final class Attention {
         if let dropout {
           drop(p, p, span, length: batch.length(of: row), row * heads + head, dropout, compute)
         }
-        compute.gemmOnThisThread(
+        Compute.gemmOnThisThread(
           span.rows, headSize, span.columns, a: p, lda: span.columns, b: v + span.keys * projected,
           ldb: projected, c: output + (first + span.first) * width + head * headSize, ldc: width)
       }
@@ -121,7 +121,7 @@ final class Attention {
     _ q: UnsafePointer<Float>, _ k: UnsafePointer<Float>, _ span: Span,
     into s: UnsafeMutablePointer<Float>, _ compute: Compute
   ) {
-    compute.gemmOnThisThread(
+    Compute.gemmOnThisThread(
       span.rows, span.columns, headSize, a: q + span.first * projected, lda: projected,
       b: k + span.keys * projected, ldb: projected, transposeB: true, c: s, ldc: span.columns)
   }
@@ -221,7 +221,7 @@ final class Attention {
           p + row * span.columns + columns.lowerBound, rows, columns.count, span.columns, scale,
           pass.logSumExp + span.first + row, 1)
       }
-      compute.gemmOnThisThread(
+      Compute.gemmOnThisThread(
         span.rows, span.columns, headSize, a: dOut, lda: width, b: pass.v + span.keys * projected,
         ldb: projected, transposeB: true, c: dp, ldc: span.columns)
       var used = UnsafePointer(p)
@@ -231,16 +231,16 @@ final class Attention {
         drop(dp, dp, span, length: pass.length, pass.place, dropout, compute)
         used = UnsafePointer(dropped)
       }
-      compute.gemmOnThisThread(
+      Compute.gemmOnThisThread(
         span.columns, headSize, span.rows, a: used, lda: span.columns, transposeA: true, b: dOut,
         ldb: width, c: pass.dv + span.keys * projected, ldc: projected, beta: 1)
       kernels.softmax_backward(
         p, dp, span.rows, span.columns, span.columns, scale, pass.delta + span.first, 1)
-      compute.gemmOnThisThread(
+      Compute.gemmOnThisThread(
         span.rows, headSize, span.columns, a: dp, lda: span.columns,
         b: pass.k + span.keys * projected, ldb: projected, c: pass.dq + span.first * projected,
         ldc: projected)
-      compute.gemmOnThisThread(
+      Compute.gemmOnThisThread(
         span.columns, headSize, span.rows, a: dp, lda: span.columns, transposeA: true,
         b: pass.q + span.first * projected, ldb: projected,
         c: pass.dk + span.keys * projected, ldc: projected, beta: 1)

@@ -20,8 +20,9 @@ struct DoRA {
     let factors: UnsafeMutablePointer<Float>
     /// (tokens, out): X V'ᵀ of the forward
     let directed: UnsafeMutablePointer<Float>
-    /// (out, r): V Aᵀ of the forward; B (A Aᵀ)
+    /// (r, out): A Vᵀ of the forward
     let weightByA: UnsafeMutablePointer<Float>
+    /// (out, r): B (A Aᵀ)
     let gram: UnsafeMutablePointer<Float>
     /// (r, r): A Aᵀ; Bᵀ D B
     let small: UnsafeMutablePointer<Float>
@@ -34,7 +35,7 @@ struct DoRA {
       norms = try arena.floats(out, "plan.dora.norms")
       factors = try arena.floats(out, "plan.dora.factors")
       directed = try arena.matrix(tokens, out, "plan.dora.directed")
-      weightByA = try arena.matrix(out, rank, "plan.dora.weight_by_a")
+      weightByA = try arena.matrix(rank, out, "plan.dora.weight_by_a")
       gram = try arena.matrix(out, rank, "plan.dora.gram")
       small = try arena.matrix(rank, rank, "plan.dora.small")
       change = try arena.floats(out, "plan.dora.change")
@@ -45,14 +46,10 @@ struct DoRA {
   var directed: UnsafeMutablePointer<Float> { buffers.directed }
 
   /// c and k from the factors as they are now.
-  func measure(
-    _ weight: UnsafePointer<Float>, _ expert: Expert, inFeatures: Int, outFeatures: Int,
-    _ compute: Compute
-  ) {
-    let rank = expert.rank
-    compute.gemm(
-      outFeatures, rank, inFeatures, a: weight, lda: inFeatures, b: expert.a, ldb: inFeatures,
-      transposeB: true, c: buffers.weightByA, ldc: rank)
+  func measure(_ weight: LayerWeight, _ expert: Expert, _ compute: Compute) {
+    let (rank, inFeatures, outFeatures) = (expert.rank, weight.inFeatures, weight.outFeatures)
+    weight.multiply(
+      expert.a, ldx: inFeatures, buffers.weightByA, ldy: outFeatures, rows: rank, compute)
     compute.gemm(
       rank, rank, inFeatures, a: expert.a, lda: inFeatures, b: expert.a, ldb: inFeatures,
       transposeB: true, c: buffers.small, ldc: rank)
@@ -63,9 +60,10 @@ struct DoRA {
     for row in 0..<outFeatures {
       var mixed = 0.0
       var own = 0.0
-      for k in row * rank..<(row + 1) * rank {
-        mixed += Double(buffers.weightByA[k]) * Double(expert.b[k])
-        own += Double(buffers.gram[k]) * Double(expert.b[k])
+      for k in 0..<rank {
+        let b = Double(expert.b[row * rank + k])
+        mixed += Double(buffers.weightByA[k * outFeatures + row]) * b
+        own += Double(buffers.gram[row * rank + k]) * b
       }
       let norm = max(0, buffers.squares[row] + scale * (2 * mixed + scale * own)).squareRoot()
       buffers.norms[row] = Float(norm)
@@ -88,28 +86,28 @@ struct DoRA {
 
   /// What the norms add to the gradients where they are differentiated: with D = diag(k dm / c),
   /// dB −= s D V' Aᵀ and dA −= s Bᵀ D V', V' Aᵀ = V Aᵀ + s B (A Aᵀ).
-  func addNormGradients(
-    _ weight: UnsafePointer<Float>, _ expert: Expert, inFeatures: Int, outFeatures: Int,
-    _ compute: Compute
-  ) {
-    let rank = expert.rank
+  func addNormGradients(_ weight: LayerWeight, _ expert: Expert, _ compute: Compute) {
+    let (rank, inFeatures, outFeatures) = (expert.rank, weight.inFeatures, weight.outFeatures)
     let scale = expert.scale
     for row in 0..<outFeatures {
       buffers.change[row] =
         buffers.norms[row] > 0 ? factors[row] * buffers.change[row] / buffers.norms[row] : 0
     }
     for row in 0..<outFeatures {
-      for k in row * rank..<(row + 1) * rank {
+      for column in 0..<rank {
+        let k = row * rank + column
         expert.gradientB?[k] -=
-          scale * buffers.change[row] * (buffers.weightByA[k] + scale * buffers.gram[k])
-        // gram is used up: it holds D B from here on.
+          scale * buffers.change[row]
+          * (buffers.weightByA[column * outFeatures + row] + scale * buffers.gram[k])
+        // Both are used up: (out, r) and (r, out) of D B from here on.
         buffers.gram[k] = buffers.change[row] * expert.b[k]
+        buffers.weightByA[column * outFeatures + row] = buffers.gram[k]
       }
     }
     guard let gradientA = expert.gradientA else { return }
-    compute.gemm(
-      rank, inFeatures, outFeatures, a: buffers.gram, lda: rank, transposeA: true, b: weight,
-      ldb: inFeatures, c: gradientA, ldc: inFeatures, alpha: -scale, beta: 1)
+    weight.multiplyTransposed(
+      buffers.weightByA, ldg: outFeatures, gradientA, lddx: inFeatures, rows: rank, alpha: -scale,
+      beta: 1, compute)
     compute.gemm(
       rank, rank, outFeatures, a: expert.b, lda: rank, transposeA: true, b: buffers.gram, ldb: rank,
       c: buffers.small, ldc: rank)

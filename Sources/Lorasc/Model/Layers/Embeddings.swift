@@ -26,19 +26,18 @@ final class EmbeddingLayer: MatrixLayer {
     let axpby = compute.kernels.axpby
     let (weight, columns, entries) = (weight, columns, entries)
     compute.forRows(tokens, cost: columns) { start, end in
-      switch weight {
-      case .float32(let weight):
+      if case .float32(let weight) = weight {
         for token in start..<end {
           axpby(1, weight + Int(ids[token]) * columns, 1, y + token * columns, columns)
         }
-      case .stored(let matrix):
-        withUnsafeTemporaryAllocation(of: Float.self, capacity: columns) { row in
-          guard let row = row.baseAddress else { return }
-          for token in start..<end {
-            let first = Int(ids[token]) * columns
-            matrix.copy(first..<first + columns, to: row)
-            axpby(1, row, 1, y + token * columns, columns)
-          }
+        return
+      }
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: columns) { row in
+        guard let row = row.baseAddress else { return }
+        for token in start..<end {
+          let id = Int(ids[token])
+          weight.copy(rows: id..<id + 1, columns: columns, to: row)
+          axpby(1, row, 1, y + token * columns, columns)
         }
       }
     }

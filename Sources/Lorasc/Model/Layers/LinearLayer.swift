@@ -7,10 +7,8 @@ final class LinearLayer: MatrixLayer {
   let inFeatures: Int
   let outFeatures: Int
   /// (out, in)
-  var weight: WeightSource
+  private var product: LayerWeight
   var bias: UnsafePointer<Float>?
-  /// Where a stored weight is widened.
-  var expansion: Expansion?
   var expert: Expert?
   var expertActive = true
   /// (out, in); (out)
@@ -21,7 +19,8 @@ final class LinearLayer: MatrixLayer {
     name = module.name
     inFeatures = module.inFeatures
     outFeatures = module.outFeatures
-    weight = WeightSource(module.weight)
+    product = LayerWeight(
+      inFeatures: inFeatures, outFeatures: outFeatures, source: WeightSource(module.weight))
     bias = module.bias?.pointer
   }
 
@@ -32,19 +31,22 @@ final class LinearLayer: MatrixLayer {
     self.name = name
     self.inFeatures = inFeatures
     self.outFeatures = outFeatures
-    self.weight = weight
+    product = LayerWeight(inFeatures: inFeatures, outFeatures: outFeatures, source: weight)
     self.bias = bias
   }
 
-  var isTrained: Bool { expert != nil || gradientWeight != nil || gradientBias != nil }
-
-  /// The weight as float32, valid until another layer's is asked for.
-  private func floats(_ compute: Compute) -> UnsafePointer<Float>? {
-    switch weight {
-    case .float32(let values): values
-    case .stored(let matrix): expansion?(matrix, compute)
-    }
+  var weight: WeightSource {
+    get { product.source }
+    set { product.source = newValue }
   }
+
+  /// Where a weight that isn't held as float32 is expanded.
+  var expansion: Expansion? {
+    get { product.expansion }
+    set { product.expansion = newValue }
+  }
+
+  var isTrained: Bool { expert != nil || gradientWeight != nil || gradientBias != nil }
 
   // MARK: Forward
 
@@ -66,9 +68,8 @@ final class LinearLayer: MatrixLayer {
       forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, compute)
       return addExpert(expert, y, ldy: ldy, rows: rows, compute)
     }
-    guard let weight = floats(compute) else { return }
-    dora.measure(weight, expert, inFeatures: inFeatures, outFeatures: outFeatures, compute)
-    product(input, ldx: ldi, dora.directed, ldy: outFeatures, rows: rows, beta: 0, compute)
+    dora.measure(product, expert, compute)
+    product.multiply(input, ldx: ldi, dora.directed, ldy: outFeatures, rows: rows, compute)
     guard input != x else {
       addExpert(expert, dora.directed, ldy: outFeatures, rows: rows, compute)
       broadcastBias(y, ldy: ldy, rows: rows, compute)
@@ -91,7 +92,7 @@ final class LinearLayer: MatrixLayer {
     _ compute: Compute
   ) {
     if bias != nil { broadcastBias(y, ldy: ldy, rows: rows, compute) }
-    product(x, ldx: ldx, y, ldy: ldy, rows: rows, beta: bias == nil ? 0 : 1, compute)
+    product.multiply(x, ldx: ldx, y, ldy: ldy, rows: rows, beta: bias == nil ? 0 : 1, compute)
   }
 
   /// y = b, or 0 without one
@@ -103,17 +104,6 @@ final class LinearLayer: MatrixLayer {
     compute.forRows(rows, cost: outFeatures) { start, end in
       broadcast(bias, y + start * ldy, end - start, outFeatures, ldy)
     }
-  }
-
-  /// y = X Wᵀ + beta y
-  private func product(
-    _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
-    beta: Float, _ compute: Compute
-  ) {
-    guard let weight = floats(compute) else { return }
-    compute.gemm(
-      rows, outFeatures, inFeatures, a: x, lda: ldx, b: weight, ldb: inFeatures, transposeB: true,
-      c: y, ldc: ldy, beta: beta)
   }
 
   /// y += s (X̃ Aᵀ) Bᵀ from `projected`
@@ -178,7 +168,10 @@ final class LinearLayer: MatrixLayer {
       compute.kernels.column_sums(dy, rows, outFeatures, lddy, gradientBias)
     }
     guard expertActive, let expert else {
-      if let dx { addInput(dy, lddy, dx, lddx, beta: accumulate ? 1 : 0, rows, compute) }
+      if let dx {
+        product.multiplyTransposed(
+          dy, ldg: lddy, dx, lddx: lddx, rows: rows, beta: accumulate ? 1 : 0, compute)
+      }
       return
     }
     let (input, ldi) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
@@ -191,23 +184,23 @@ final class LinearLayer: MatrixLayer {
       (h, ldh) = (UnsafePointer(scaled), outFeatures)
     }
     addFactorGradients(expert, h, ldh, input, ldi, rows: rows, compute)
-    if let dora = expert.dora, dora.isExact, let weight = floats(compute) {
-      dora.addNormGradients(
-        weight, expert, inFeatures: inFeatures, outFeatures: outFeatures, compute)
-    }
+    if let dora = expert.dora, dora.isExact { dora.addNormGradients(product, expert, compute) }
     guard let dx else { return }
     guard isDropped, let masked = expert.scratch.input else {
-      addInput(h, ldh, dx, lddx, beta: accumulate ? 1 : 0, rows, compute)
+      product.multiplyTransposed(
+        h, ldg: ldh, dx, lddx: lddx, rows: rows, beta: accumulate ? 1 : 0, compute)
       return addExpertInput(expert, dx, lddx, beta: 1, rows, compute)
     }
-    addInput(dy, lddy, dx, lddx, beta: accumulate ? 1 : 0, rows, compute)
+    product.multiplyTransposed(
+      dy, ldg: lddy, dx, lddx: lddx, rows: rows, beta: accumulate ? 1 : 0, compute)
     // X̃ is used up: its memory takes what goes through the mask.
     addExpertInput(expert, masked, inFeatures, beta: 0, rows, compute)
     if expert.dora != nil, let scaled = expert.scratch.output {
       for row in 0..<rows {
         compute.kernels.axpby(-1, dy + row * lddy, 1, scaled + row * outFeatures, outFeatures)
       }
-      addInput(scaled, outFeatures, masked, inFeatures, beta: 1, rows, compute)
+      product.multiplyTransposed(
+        scaled, ldg: outFeatures, masked, lddx: inFeatures, rows: rows, beta: 1, compute)
     }
     addMasked(masked, dx, lddx, rows: rows, dropout, compute)
   }
@@ -231,17 +224,6 @@ final class LinearLayer: MatrixLayer {
         rank, inFeatures, rows, a: expert.scratch.projected, lda: rank, transposeA: true,
         b: input, ldb: ldi, c: gradientA, ldc: inFeatures, alpha: expert.scale, beta: 1)
     }
-  }
-
-  /// dx = G W + beta dx
-  private func addInput(
-    _ dy: UnsafePointer<Float>, _ lddy: Int, _ dx: UnsafeMutablePointer<Float>, _ lddx: Int,
-    beta: Float, _ rows: Int, _ compute: Compute
-  ) {
-    guard let weight = floats(compute) else { return }
-    compute.gemm(
-      rows, inFeatures, outFeatures, a: dy, lda: lddy, b: weight, ldb: inFeatures, c: dx,
-      ldc: lddx, beta: beta)
   }
 
   /// dx = s (H B) A + beta dx

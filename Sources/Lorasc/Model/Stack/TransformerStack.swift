@@ -3,17 +3,16 @@ struct StackModules {
   let linears: [LinearLayer]
   let embeddings: [EmbeddingLayer]
   let norms: [Norm]
-  /// Where 16-bit weights are widened; nil: there are none.
+  /// Where weights that aren't held as float32 become it; nil: there are none.
   let expansion: Expansion?
 
-  init(_ backbone: Backbone, head: HeadKind?, _ arena: Arena) throws {
-    var stored = backbone.matrices.filter { $0.isLinear && $0.weight.float32 == nil }
-    if head == .language, let output = backbone.output, output.isTied,
-      backbone.matrices[output.matrix].weight.float32 == nil
-    {
-      stored.append(backbone.matrices[output.matrix])
+  /// - Parameter composes: whether any matrix may be composed where it is used
+  init(_ backbone: Backbone, head: HeadKind?, composes: Bool, _ arena: Arena) throws {
+    let tied = head == .language && backbone.output?.isTied == true ? backbone.output?.matrix : nil
+    let expanded = backbone.matrices.enumerated().filter { index, module in
+      (module.isLinear || index == tied) && (composes || module.weight.float32 == nil)
     }
-    expansion = try stored.map(\.count).max().map { try Expansion(count: $0, arena) }
+    expansion = expanded.isEmpty ? nil : try Expansion(expanded.map(\.element), arena)
     linears = backbone.matrices.filter(\.isLinear).map { LinearLayer($0) }
     for linear in linears { linear.expansion = expansion }
     embeddings = backbone.matrices.filter { !$0.isLinear }.map { EmbeddingLayer($0) }

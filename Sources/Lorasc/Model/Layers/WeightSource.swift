@@ -1,0 +1,109 @@
+/// Where a layer's weight comes from, (rows, columns) in its module's layout.
+enum WeightSource {
+  case float32(UnsafePointer<Float>)
+  case stored(StoredMatrix)
+  case composed(ComposedMatrix)
+
+  init(_ matrix: StoredMatrix) {
+    self = matrix.float32.map { .float32($0) } ?? .stored(matrix)
+  }
+
+  /// Writes some rows as float32.
+  func copy(rows: Range<Int>, columns: Int, to out: UnsafeMutablePointer<Float>) {
+    switch self {
+    case .float32(let values):
+      out.update(from: values + rows.lowerBound * columns, count: rows.count * columns)
+    case .stored(let matrix):
+      matrix.copy(rows.lowerBound * columns..<rows.upperBound * columns, to: out)
+    case .composed(let matrix): matrix.copy(rows, to: out)
+    }
+  }
+
+  /// - Parameter out: `count` floats, all there are
+  func copy(_ count: Int, to out: UnsafeMutablePointer<Float>) {
+    switch self {
+    case .float32(let values): out.update(from: values, count: count)
+    case .stored(let matrix): matrix.copy(to: out)
+    case .composed(let matrix): matrix.copy(0..<matrix.rows, to: out)
+    }
+  }
+
+  /// The values as float32, in place or in memory of their own.
+  func withFloats<Result>(_ body: (UnsafePointer<Float>) throws -> Result) throws -> Result {
+    switch self {
+    case .float32(let values): return try body(values)
+    case .stored(let matrix): return try matrix.withFloats(body)
+    case .composed(let matrix):
+      let copy = try FloatBuffer(count: matrix.rows * matrix.columns, what: "composed weights")
+      matrix.copy(0..<matrix.rows, to: copy.pointer)
+      return try withExtendedLifetime(copy) { try body(copy.pointer) }
+    }
+  }
+}
+
+/// One addend of a weight: weight · B A, with A (r, in) and B (out, r).
+struct WeightedFactors {
+  let a: UnsafePointer<Float>
+  let b: UnsafePointer<Float>
+  let rank: Int
+  let weight: Float
+  /// Keeps the memory of a and b.
+  let owner: AnyObject?
+
+  func scaled(by factor: Double) -> WeightedFactors {
+    WeightedFactors(
+      a: a, b: b, rank: rank, weight: Float(factor * Double(weight)), owner: owner)
+  }
+}
+
+/// What lies on some rows of a weight, made again whenever they are asked for.
+protocol RowNoise {
+  /// out = clean + ε; `clean` and `out`, which may be the same, point to the first of the rows.
+  func add(
+    _ rows: Range<Int>, to clean: UnsafePointer<Float>, into out: UnsafeMutablePointer<Float>)
+}
+
+/// A weight that is never whole in memory: W0 as the model holds it, low-rank terms, noise.
+///
+/// W = W0 + Σ weight · B A + ε, the sums in that order, made by ranges of rows where it is used.
+/// So a quantised backbone stays quantised through all cascades. The terms' memory must not
+/// change while a plan uses the matrix.
+final class ComposedMatrix {
+  /// In the layout of W0: (out, in) of a linear module, (in, out) of an embedding.
+  let rows: Int
+  let columns: Int
+  private let base: StoredMatrix
+  private let isLinear: Bool
+  private let terms: [WeightedFactors]
+  private let noise: (any RowNoise)?
+
+  init(_ module: MatrixModule, _ terms: [WeightedFactors], noise: (any RowNoise)? = nil) {
+    rows = module.rows
+    columns = module.columns
+    base = module.weight
+    isLinear = module.isLinear
+    self.terms = terms
+    self.noise = noise
+  }
+
+  /// Writes some rows as float32, on this thread.
+  func copy(_ range: Range<Int>, to out: UnsafeMutablePointer<Float>) {
+    base.copy(range.lowerBound * columns..<range.upperBound * columns, to: out)
+    for term in terms {
+      withExtendedLifetime(term.owner) {
+        if isLinear {
+          Compute.gemmOnThisThread(
+            range.count, columns, term.rank, a: term.b + range.lowerBound * term.rank,
+            lda: term.rank, b: term.a, ldb: columns, c: out, ldc: columns, alpha: term.weight,
+            beta: 1)
+        } else {
+          Compute.gemmOnThisThread(
+            range.count, columns, term.rank, a: term.a + range.lowerBound, lda: rows,
+            transposeA: true, b: term.b, ldb: term.rank, transposeB: true, c: out, ldc: columns,
+            alpha: term.weight, beta: 1)
+        }
+      }
+    }
+    noise?.add(range, to: out, into: out)
+  }
+}
