@@ -101,7 +101,7 @@ test-swift: lib
 	$(swift) test $(swift_test_flags)
 
 # Left out: the long ones, and the fork, whose child has lost the threads that own memory.
-under_valgrind := library options model struct handles pointers batch adapter training cascade \
+under_valgrind := library layers options model struct handles pointers batch adapter training cascade \
   predictions merged run_events run_interrupted_by threads_busy
 test-c: lib
 	@scripts/system-packages valgrind
@@ -120,11 +120,13 @@ test-examples: lib
 	$(CC) $(strict_c) -O2 examples/c/finetune.c $(link_lorasc) -o $(examples)/finetune
 	$(examples)/finetune $(tiny_job) $(examples)/from-c
 	$(valgrind) $(examples)/finetune $(tiny_job) $(examples)/from-c-again
+	$(CC) $(strict_c) -O2 examples/c/own_model.c $(link_lorasc) -lm -o $(examples)/own_model
+	$(valgrind) $(examples)/own_model
 	$(swift) run --package-path examples/swift -c release --scratch-path .build-examples \
 	  finetune $(tiny_job) $(examples)/from-swift
 	$(MAKE) --no-print-directory python
 	$(python) examples/python/finetune.py --epochs 1 --output $(examples)/from-python
-	@echo "3 examples passed, 0 failed"
+	@echo "4 examples passed, 0 failed"
 
 test-docs: lib
 	@$(options_table) | diff -u docs/options.md - || \

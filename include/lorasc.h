@@ -590,6 +590,133 @@ typedef struct lorasc_trainer_description {
 lorasc_status lorasc_trainer_info(lorasc_trainer *trainer, lorasc_trainer_description *info);
 void lorasc_trainer_free(lorasc_trainer *trainer);
 
+/* ---- The host's own model --------------------------------------------------- */
+
+/* A host with a forward and backward of its own hands its weight matrices over, and runs the
+ * adapted ones through layers, in its own loop:
+ *
+ *   lorasc_matrix matrices[] = {{.struct_size = sizeof matrices[0], .name = "fc1",
+ *                                .values = w1, .out_features = 64, .in_features = 32}, ...};
+ *   lorasc_model_from_host(matrices, 2, options, &model);
+ *   lorasc_adapter_create(model, options, NULL, &adapter);
+ *   lorasc_trainer_create(model, adapter, options, &trainer);
+ *   lorasc_layer_create(trainer, "fc1", &fc1);
+ *   for (each batch) {
+ *     lorasc_layer_forward(fc1, &x, &y, NULL);
+ *     ... the host's activations, loss and their gradients ...
+ *     lorasc_layer_backward(fc1, &x, &dy, &dx, NULL, NULL);
+ *     lorasc_trainer_apply(trainer, NULL);
+ *   }
+ *   lorasc_adapter_merge_into_host(model, adapter);
+ *
+ * The trainer steps all layers as one: it clips over all of them, ends the cascade
+ * (lorasc_trainer_cascade), saves and resumes; lorasc_adapter_save writes PEFT's files, and
+ * lorasc_adapter_merge a folder with model.safetensors alone. What needs a forward pass of the
+ * whole model (accumulate, run, evaluate, predict) is an E_STATE. Gradients are those of the
+ * host's whole loss: apply divides them by nothing. */
+
+typedef enum lorasc_element_type {
+  LORASC_FLOAT32 = 0,
+  LORASC_BFLOAT16 = 1,
+  LORASC_FLOAT16 = 2
+} lorasc_element_type;
+
+typedef struct lorasc_matrix {
+  uint32_t struct_size;
+  uint32_t type;        /* lorasc_element_type                                           */
+  const char *name;     /* of the module: target rules, messages and files say it        */
+  void *values;         /* (out, in) row-major: the host's, aligned to its elements      */
+  size_t out_features;
+  size_t in_features;
+  size_t row_stride;    /* elements from one row to the next; 0: rows follow each other  */
+  const float *bias;    /* (out), or NULL                                                */
+  uint32_t transposed;  /* not 0: values are (in, out), as GPT-2's Conv1D                */
+  uint32_t reserved;
+} lorasc_matrix;
+
+/* A model that is `count` matrices of the host's and nothing else. Their memory and the biases'
+ * are read where they lie (copied where rows have gaps or `transposed` is set), and must stay,
+ * and stay unchanged, while the model or anything made on it lives;
+ * lorasc_adapter_merge_into_host alone writes to it. Options: `threads` and `kernels`.
+ * target_modules=auto means all of them. E_ARGUMENT, E_SHAPE, E_NONFINITE (subject: the name),
+ * E_MEMORY. Since 0.1. */
+lorasc_status lorasc_model_from_host(const lorasc_matrix *matrices, size_t count,
+                                     lorasc_options *options, lorasc_model **model);
+
+/* Where a trainable tensor's values are (see lorasc_adapter_tensor_info for its shape), so that
+ * an optimizer of the host's can train them in place. Valid while the adapter lives; not to be
+ * written while a call uses the adapter. E_NOT_FOUND. Since 0.1. */
+lorasc_status lorasc_adapter_tensor_data(lorasc_adapter *adapter, const char *name,
+                                         float **values);
+
+/* Writes the merged view of every changed matrix over the host's own memory, rounded once to its
+ * element type. Afterwards the host's model computes what the adapted one did, and the adapter,
+ * its trainers and layers refuse every call with E_STATE. E_NONFINITE: nothing was written.
+ * Since 0.1. */
+lorasc_status lorasc_adapter_merge_into_host(lorasc_model *model, lorasc_adapter *adapter);
+
+/* One adapted linear module of a trainer. Of the host's model, or of any other. */
+typedef struct lorasc_layer lorasc_layer;
+
+/* E_NOT_FOUND where the module has no adapter, E_UNSUPPORTED for an embedding. The layer keeps
+ * the trainer alive. Since 0.1. */
+lorasc_status lorasc_layer_create(lorasc_trainer *trainer, const char *module,
+                                  lorasc_layer **layer);
+void lorasc_layer_free(lorasc_layer *layer);
+
+/* float32 activations (batch, tokens, features), the host's. */
+typedef struct lorasc_activations {
+  uint32_t struct_size;
+  uint32_t reserved;
+  float *values;
+  size_t batch;         /* 0 counts as 1                                             */
+  size_t tokens;
+  size_t token_stride;  /* elements from one token to the next; 0: no gaps           */
+  size_t batch_stride;  /* between members of the batch; 0: no gaps                  */
+} lorasc_activations;
+
+typedef enum lorasc_layer_weights {
+  LORASC_WEIGHTS_TRAINING = 0, /* with noise, and the current expert in full */
+  LORASC_WEIGHTS_MERGED = 1,   /* as a merge would write them                */
+  LORASC_WEIGHTS_FAST = 2      /* W + the current expert in full             */
+} lorasc_layer_weights;
+
+typedef struct lorasc_layer_call {
+  uint32_t struct_size;
+  uint32_t weights; /* lorasc_layer_weights                                               */
+  uint32_t share;   /* not 0: only what the adapter changes, X (W - W0)^T without bias,
+                       added to Y (dX): the host has its own product with W0 there. Sums of
+                       low-rank terms are added as such; noise, DoRA and persistent noise
+                       cost a product of the layer's size                                 */
+  uint32_t reserved;
+  uint64_t key;     /* tells lora_dropout's masks of calls apart: a backward needs its
+                       forward's                                                          */
+} lorasc_layer_call;
+
+/* Y = X W^T + b, X (batch, tokens, in), Y (batch, tokens, out), which may not overlap. `call`
+ * may be NULL: all 0. Nothing is kept for the backward: a layer may run any number of times
+ * before it, and stand in several places. The first call in a cascade makes its noise. One call
+ * on a trainer's layers at a time, else E_BUSY. E_SHAPE, E_ARGUMENT, E_MEMORY. Since 0.1. */
+lorasc_status lorasc_layer_forward(lorasc_layer *layer, const lorasc_activations *x,
+                                   const lorasc_activations *y, const lorasc_layer_call *call);
+
+/* Where a backward adds gradients instead of to the trainer's. */
+typedef struct lorasc_layer_gradients {
+  uint32_t struct_size;
+  uint32_t reserved;
+  float *a;         /* (r, in); NULL where A is frozen    */
+  float *b;         /* (out, r)                           */
+  float *magnitude; /* (out), with DoRA                   */
+} lorasc_layer_gradients;
+
+/* From X as the forward had it and dY = d loss / d Y: dX (written; with `share` added to; NULL:
+ * not needed), and the gradients of A, B and DoRA's magnitude, added to `gradients`, or where
+ * NULL to the trainer's for lorasc_trainer_apply. Training weights only. Since 0.1. */
+lorasc_status lorasc_layer_backward(lorasc_layer *layer, const lorasc_activations *x,
+                                    const lorasc_activations *dy, const lorasc_activations *dx,
+                                    const lorasc_layer_call *call,
+                                    const lorasc_layer_gradients *gradients);
+
 /* ---- Functions bound to handles --------------------------------------------- */
 
 typedef void (*lorasc_signal_fn)(int signal_number);
@@ -599,7 +726,21 @@ typedef void (*lorasc_signal_fn)(int signal_number);
  * nothing). E_UNSUPPORTED where executable memory is denied. Give it back with
  * lorasc_unbind, when nothing can call it any more. */
 lorasc_status lorasc_bind_interrupt(lorasc_trainer *trainer, lorasc_signal_fn *function);
-/* E_HANDLE where `function` did not come from a bind. */
+
+/* x (rows, in), y (rows, out), both without gaps. */
+typedef void (*lorasc_forward_fn)(const float *x, float *y, size_t rows);
+
+/* Makes a plain function that is Y = X W^T + b with a layer's, or an adapter's module's, merged
+ * weight as it is now: a copy, which later training doesn't change and which outlives the handles.
+ * Any number of threads may call it at once, on the calling thread alone. On an error (NULL, too
+ * many rows, in a forked child) y is NaN where it isn't NULL, and lorasc_last_error tells why.
+ * E_UNSUPPORTED where executable memory is denied, E_NOT_FOUND, E_MEMORY. Since 0.1. */
+lorasc_status lorasc_bind_forward(lorasc_layer *layer, lorasc_forward_fn *function);
+lorasc_status lorasc_bind_module(lorasc_adapter *adapter, const char *module,
+                                 lorasc_forward_fn *function);
+
+/* Gives a bound function back, of either type, cast to this one; nothing may be calling it.
+ * E_HANDLE where `function` did not come from a bind. */
 lorasc_status lorasc_unbind(lorasc_signal_fn function);
 
 #ifdef __cplusplus

@@ -7,5 +7,8 @@
 static inline ffi_type *lorasc_ffi_type_void(void) { return &ffi_type_void; }
 static inline ffi_type *lorasc_ffi_type_sint32(void) { return &ffi_type_sint32; }
 
+static inline ffi_type *lorasc_ffi_type_pointer(void) { return &ffi_type_pointer; }
+static inline ffi_type *lorasc_ffi_type_uint64(void) { return &ffi_type_uint64; }
+
 static inline size_t lorasc_ffi_closure_size(void) { return sizeof(ffi_closure); }
 #endif

@@ -137,22 +137,31 @@ func structSize(_ raw: UnsafeRawPointer, _ what: String) throws -> UInt32 {
   return size
 }
 
+/// Copies the caller's struct into a zeroed one, as far as its `struct_size` reaches.
+/// - Parameter smallest: bytes without which it makes no sense
+func read<Struct>(
+  _ pointer: UnsafeRawPointer, _ what: String, into value: inout Struct, atLeast smallest: Int
+) throws {
+  let size = Int(try structSize(pointer, what))
+  guard size >= smallest else {
+    throw LorascError(
+      .argument, "struct_size of \(what) is \(size), at least \(smallest) are due",
+      subject: "struct_size")
+  }
+  withUnsafeMutableBytes(of: &value) { bytes in
+    // Whole members only: half a pointer would be another one.
+    let whole = min(size & ~7, bytes.count)
+    bytes.copyMemory(from: UnsafeRawBufferPointer(start: pointer, count: whole))
+  }
+}
+
 /// The caller's batch, members beyond its `struct_size` zero.
 func batch(_ pointer: UnsafePointer<lorasc_batch>?) throws -> Batch {
   guard let pointer else { throw LorascError(.argument, "batch is NULL", subject: "batch") }
-  let size = try structSize(UnsafeRawPointer(pointer), "batch")
-  let smallest = MemoryLayout<lorasc_batch>.offset(of: \.token_types) ?? 0
-  guard Int(size) >= smallest else {
-    throw LorascError(
-      .argument, "struct_size of batch is \(size), at least \(smallest) are due",
-      subject: "struct_size")
-  }
   var given = lorasc_batch()
-  withUnsafeMutableBytes(of: &given) { bytes in
-    // Whole members only: half a pointer would be another one.
-    let whole = min(Int(size) & ~7, bytes.count)
-    bytes.copyMemory(from: UnsafeRawBufferPointer(start: pointer, count: whole))
-  }
+  try read(
+    pointer, "batch", into: &given,
+    atLeast: MemoryLayout<lorasc_batch>.offset(of: \.token_types) ?? 0)
   guard given.rows > 0, given.rows <= 1 << 40 else {
     throw LorascError(.shape, "the batch has \(given.rows) rows", subject: "rows")
   }

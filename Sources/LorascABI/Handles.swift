@@ -11,6 +11,7 @@ enum HandleKind: UInt64 {
   case dataset = 3
   case adapter = 4
   case trainer = 5
+  case layer = 6
 
   var name: String {
     switch self {
@@ -19,6 +20,7 @@ enum HandleKind: UInt64 {
     case .dataset: "lorasc_dataset"
     case .adapter: "lorasc_adapter"
     case .trainer: "lorasc_trainer"
+    case .layer: "lorasc_layer"
     }
   }
 }

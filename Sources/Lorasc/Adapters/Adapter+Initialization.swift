@@ -73,7 +73,7 @@ extension Adapter {
       guard let magnitude = target.magnitude else { continue }
       let module = model.matrices[target.matrix]
       guard parameters.buffer(target.b).contains(where: { $0 != 0 }) else {
-        try clean(target.matrix).withFloats {
+        try clean(target.matrix).withFloats(module.count) {
           setMagnitude(magnitude, to: $0, module, compute.kernels)
         }
         continue

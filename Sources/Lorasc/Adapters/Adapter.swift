@@ -163,6 +163,12 @@ public final class Adapter: @unchecked Sendable {
     }
   }
 
+  /// Where a trainable tensor's values are, for as long as the adapter lives: an optimizer of the
+  /// host's may train them in place, between calls.
+  public func memory(of name: String) throws -> UnsafeMutablePointer<Float> {
+    try use(fromCallbackToo: true) { parameters.pointer(try parameters.index(of: name)) }
+  }
+
   public func shape(of name: String) throws -> [Int] {
     try use(fromCallbackToo: true) { parameters.list[try parameters.index(of: name)].shape }
   }

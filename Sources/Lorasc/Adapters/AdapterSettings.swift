@@ -66,6 +66,7 @@ struct AdapterSettings: Sendable {
   }
 
   private static func head(_ options: Options, _ model: Model) throws -> HeadDescription {
+    if model.isOfHost { return HeadDescription(kind: .host, labels: 0, problem: .host) }
     let own = model.headDescription
     let kind = HeadKind(rawValue: try options.text("head")) ?? model.defaultHead
     var labels = try options.integer("num_labels")
@@ -74,7 +75,7 @@ struct AdapterSettings: Sendable {
     case .language, .embedding:
       guard labels == 0 else { throw refuse("num_labels", kind, "has outputs of its own") }
       guard problem == "auto" else { throw refuse("problem_type", kind, "has one of its own") }
-    case .classifier, .token, .meanLinear: break
+    case .classifier, .token, .meanLinear, .host: break
     }
     if kind == .language {
       guard model.backbone.output != nil else {

@@ -119,8 +119,9 @@ extension Adapter {
   ) {
     let module = model.matrices[matrix]
     if let noise = cascade.noise, let deviation = noise.deviations[matrix] {
-      noise.noise.add(
-        to: clean(matrix), deviation: deviation, module, cascade: cascade.index, into: out, compute)
+      MatrixNoise(
+        noise.noise, deviation: deviation, module, cascade: cascade.index, step: 0, compute.kernels
+      ).add(to: clean(matrix), module, into: out, compute)
     } else {
       clean(matrix).copy(module.count, to: out)
     }

@@ -34,29 +34,6 @@ struct Noise: Sendable {
   var isOn: Bool { strength > 0 }
   var persists: Bool { isOn && lifetime == .persist }
 
-  /// out = clean + ε_t, in place too.
-  /// - Parameters:
-  ///   - deviation: of the clean matrix at the cascade's start, see `deviation`
-  ///   - step: of the optimizer, 0 where the noise stays for a cascade
-  func add(
-    to source: WeightSource, deviation: Double, _ module: MatrixModule, cascade: Int,
-    step: Int = 0, into out: UnsafeMutablePointer<Float>, _ compute: Compute
-  ) {
-    let clean: UnsafePointer<Float>
-    if case .float32(let values) = source {
-      clean = values
-    } else {
-      source.copy(module.count, to: out)
-      clean = UnsafePointer(out)
-    }
-    let noise = MatrixNoise(
-      self, deviation: deviation, module, cascade: cascade, step: step, compute.kernels)
-    let columns = module.columns
-    compute.forRows(module.rows, cost: 8 * columns) { start, end in
-      noise.add(start..<end, to: clean + start * columns, into: out + start * columns)
-    }
-  }
-
   /// Standard deviation (n − 1) of a matrix, summed in float64 in a fixed order.
   static func deviation(_ matrix: UnsafePointer<Float>, count: Int, _ kernels: lorasc_kernels)
     -> Double
@@ -75,7 +52,9 @@ struct MatrixNoise: RowNoise {
   private let stream: lorasc_random_stream
   private let kernels: lorasc_kernels
 
-  /// - Parameters: see `Noise.add`
+  /// - Parameters:
+  ///   - deviation: of the clean matrix at the cascade's start, see `Noise.deviation`
+  ///   - step: of the optimizer from 1, 0 where the noise stays for a cascade
   init(
     _ noise: Noise, deviation: Double, _ module: MatrixModule, cascade: Int, step: Int,
     _ kernels: lorasc_kernels
@@ -110,6 +89,51 @@ struct MatrixNoise: RowNoise {
           clean + at, out + at, columns, stream, first + UInt64(at),
           Float(noise.strength * (squares / Double(columns)).squareRoot()))
       }
+    }
+  }
+}
+
+extension MatrixNoise {
+  /// out = clean + ε, all rows, in place too.
+  func add(
+    to source: WeightSource, _ module: MatrixModule, into out: UnsafeMutablePointer<Float>,
+    _ compute: Compute
+  ) {
+    let clean: UnsafePointer<Float>
+    if case .float32(let values) = source {
+      clean = values
+    } else {
+      source.copy(module.count, to: out)
+      clean = UnsafePointer(out)
+    }
+    let columns = module.columns
+    compute.forRows(module.rows, cost: 8 * columns) { start, end in
+      add(start..<end, to: clean + start * columns, into: out + start * columns)
+    }
+  }
+}
+
+/// The noise that training sees at one step, beside what persists in the weights.
+struct CascadeNoise {
+  let noise: Noise
+  /// Of each noisy matrix at the cascade's start.
+  let deviations: [Int: Double]
+  let cascade: Int
+  /// From 1 where each step has its own, else 0.
+  let step: Int
+
+  /// - Parameter done: optimizer steps so far
+  init(_ noise: Noise, deviations: [Int: Double], cascade: Int, done: Int) {
+    self.noise = noise
+    self.deviations = noise.isOn && !noise.persists ? deviations : [:]
+    self.cascade = cascade
+    step = noise.isOn && noise.lifetime == .perStep ? done + 1 : 0
+  }
+
+  func on(_ matrix: Int, of model: Model, _ kernels: lorasc_kernels) -> MatrixNoise? {
+    deviations[matrix].map {
+      MatrixNoise(
+        noise, deviation: $0, model.matrices[matrix], cascade: cascade, step: step, kernels)
     }
   }
 }

@@ -5,6 +5,16 @@ public enum MergeType: String, Sendable {
   /// As each tensor of the base.
   case auto
   case f32, f16, bf16
+
+  /// nil: as the base's
+  var tensorType: TensorType? {
+    switch self {
+    case .auto: nil
+    case .f32: .f32
+    case .f16: .f16
+    case .bf16: .bf16
+    }
+  }
 }
 
 /// What a merge did to one tensor.
@@ -47,7 +57,11 @@ extension Adapter {
   public func merge(to directory: String, as type: MergeType = .auto) throws -> MergeReport {
     try use {
       try BLASThreads.withSingleThread {
-        let report = try MergedFolder(self, directory, type).write()
+        try model.requireUnmerged()
+        let report =
+          model.isOfHost
+          ? try writeHostWeights(to: directory, as: type)
+          : try MergedFolder(self, directory, type).write()
         lastMerge = report
         return report
       }
@@ -65,9 +79,7 @@ private final class MergedFolder {
   private let folder: AtomicFolder
   private let compute: Compute
   private let type: MergeType
-  private var report = MergeReport()
-  private var changedElements = 0
-  private var lostElements = 0
+  private let rounding: MergedRounding
 
   init(_ adapter: Adapter, _ directory: String, _ type: MergeType) throws {
     self.adapter = adapter
@@ -76,6 +88,7 @@ private final class MergedFolder {
     try model.refuseOwnFolder(directory)
     folder = try AtomicFolder(path: directory)
     compute = try model.compute(threads: model.threads)
+    rounding = MergedRounding(compute.kernels)
   }
 
   func write() throws -> MergeReport {
@@ -92,8 +105,7 @@ private final class MergedFolder {
     try folder.commit { name in
       AtomicFolder.isOldWeights(name) || (hidesHead && name == "modules.json")
     }
-    if changedElements > 0 { report.roundedAway = Double(lostElements) / Double(changedElements) }
-    return report
+    return rounding.report
   }
 
   private var isSentenceTransformer: Bool {
@@ -140,7 +152,7 @@ private final class MergedFolder {
     }
     for parameter in headParameters { try appendHead(parameter, writer) }
     try writer.commit()
-    report.tensors = tensors.count
+    rounding.report.tensors = tensors.count
   }
 
   /// The output layer of a language model has no prefix, and goes along with that head only.
@@ -170,13 +182,7 @@ private final class MergedFolder {
 
   /// The element type that a tensor of the base is written in.
   private func written(_ base: TensorType) -> TensorType {
-    guard [.f32, .f16, .bf16].contains(base) else { return base }
-    switch type {
-    case .auto: return base
-    case .f32: return .f32
-    case .f16: return .f16
-    case .bf16: return .bf16
-    }
+    [.f32, .f16, .bf16].contains(base) ? type.tensorType ?? base : base
   }
 
   private func append(_ entry: TensorEntry, _ source: Source?, _ writer: SafetensorsWriter) throws {
@@ -200,86 +206,8 @@ private final class MergedFolder {
         .unsupported, "\(entry.name): merged weights cannot be written as \(entry.type.rawValue)",
         subject: entry.name)
     }
-    let result = try append(merged, as: written(entry.type), entry.name, writer)
-    guard source != nil else { return }
-    let untouched = try FloatBuffer(count: base.count, what: entry.name)
-    base.withBuffer { _ = untouched.buffer.update(fromContentsOf: $0) }
-    _ = try narrowed(untouched, written(entry.type))
-    count(entry.name, merged, base, written: result, untouched: untouched)
-  }
-
-  /// Writes values, once rounded.
-  /// - Returns: what was written, as float32
-  private func append(
-    _ values: FloatBuffer, as type: TensorType, _ name: String, _ writer: SafetensorsWriter
-  ) throws -> FloatBuffer {
-    try checkFinite(values, name)
-    guard type != .f32 else {
-      try withExtendedLifetime(values) { try writer.append(UnsafeBufferPointer(values.buffer)) }
-      return values
-    }
-    let rounded = try FloatBuffer(count: values.count, what: name)
-    rounded.pointer.update(from: values.pointer, count: values.count)
-    let bits = try narrowed(rounded, type)
-    try checkFinite(rounded, name)
-    if let bits {
-      try withExtendedLifetime(bits) {
-        try writer.append(UnsafeRawBufferPointer(rebasing: bits.raw.prefix(values.count * 2)))
-      }
-    }
-    withExtendedLifetime(values) {}
-    return rounded
-  }
-
-  /// Rounds values in place to an element type.
-  /// - Returns: their bits in that type, nil for float32
-  private func narrowed(_ values: FloatBuffer, _ type: TensorType) throws -> AlignedBuffer<UInt16>?
-  {
-    guard type != .f32 else { return nil }
-    let bits = try AlignedBuffer<UInt16>(count: values.count, what: "rounded weights")
-    let kernels = compute.kernels
-    if type == .f16 {
-      kernels.f32_to_f16(values.pointer, bits.pointer, values.count)
-      kernels.f16_to_f32(bits.pointer, values.pointer, values.count)
-    } else {
-      kernels.f32_to_bf16(values.pointer, bits.pointer, values.count)
-      kernels.bf16_to_f32(bits.pointer, values.pointer, values.count)
-    }
-    return bits
-  }
-
-  /// - Parameter untouched: what a merge without the adapter would have written
-  private func count(
-    _ name: String, _ merged: FloatBuffer, _ base: FloatView, written: FloatBuffer,
-    untouched: FloatBuffer
-  ) {
-    defer { withExtendedLifetime((merged, base, written, untouched)) {} }
-    var changed = 0
-    var lost = 0
-    var largest: Float = 0
-    for index in 0..<merged.count {
-      let before = base.pointer[index]
-      guard merged.pointer[index] != before else { continue }
-      changed += 1
-      if written.pointer[index] == untouched.pointer[index] { lost += 1 }
-      largest = max(largest, abs(merged.pointer[index] - before))
-    }
-    if changed > lost { report.changed += 1 }
-    changedElements += changed
-    lostElements += lost
-    report.maxChange = max(report.maxChange, Double(largest))
-    report.changes.append(
-      TensorChange(
-        name: name, elements: merged.count, changed: changed, maxChange: Double(largest),
-        roundedAway: changed > 0 ? Double(lost) / Double(changed) : 0))
-  }
-
-  private func checkFinite(_ values: FloatBuffer, _ name: String) throws {
-    guard compute.kernels.max_abs(values.pointer, values.count).isFinite else {
-      throw LorascError(
-        .nonFinite, "merged \(name) holds NaN or infinity, or values beyond its element type",
-        subject: name)
-    }
+    try rounding.append(
+      merged, as: written(entry.type), entry.name, base: source == nil ? nil : base, to: writer)
   }
 
   private func appendHead(_ parameter: Int, _ writer: SafetensorsWriter) throws {
@@ -287,8 +215,8 @@ private final class MergedFolder {
       count: adapter.parameters.list[parameter].count, what: adapter.parameters.list[parameter].name
     )
     adapter.fullValue(parameter, .merged, into: values.pointer)
-    _ = try append(
-      values, as: written(.f32), adapter.parameters.list[parameter].name, writer)
+    try rounding.append(
+      values, as: written(.f32), adapter.parameters.list[parameter].name, to: writer)
   }
 
   // MARK: Descriptions
@@ -359,7 +287,7 @@ private final class MergedFolder {
       }, metadata: [("format", "pt")])
     for (parameter, _) in parameters { try appendHead(parameter, writer) }
     try writer.commit()
-    report.tensors += parameters.count
+    rounding.report.tensors += parameters.count
   }
 }
 

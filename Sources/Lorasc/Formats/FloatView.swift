@@ -44,7 +44,18 @@ final class FloatView: @unchecked Sendable {
     return FloatView(shape: [columns, rows], copy)
   }
 
-  private init(shape: [Int], _ values: FloatBuffer) {
+  /// Memory that stays valid by itself.
+  init(inPlace values: UnsafePointer<Float>, count: Int) {
+    shape = [count]
+    self.count = count
+    pointer = values
+    isInPlace = true
+    owner = Nothing.shared
+  }
+
+  private final class Nothing: Sendable { static let shared = Nothing() }
+
+  init(shape: [Int], _ values: FloatBuffer) {
     self.shape = shape
     count = values.count
     pointer = UnsafePointer(values.pointer)

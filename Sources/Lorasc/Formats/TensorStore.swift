@@ -53,6 +53,9 @@ final class TensorStore: @unchecked Sendable {
     self.init(path: path, files: [try SafetensorsFile(path: path, mapped: true)], listed: nil)
   }
 
+  /// Without tensors.
+  convenience init() { self.init(path: "", files: [], listed: nil) }
+
   /// `listed`: for each tensor of an index the position of its file.
   private init(path: String, files: [SafetensorsFile], listed: [String: Int]?) {
     var names: [String] = []

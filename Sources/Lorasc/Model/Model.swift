@@ -1,4 +1,5 @@
 import CSupport
+import Synchronization
 
 /// A transformer's frozen backbone, opened from a Hugging Face folder, and its task head
 /// where the folder has one.
@@ -21,6 +22,10 @@ public final class Model: @unchecked Sendable {
   let backbone: Backbone
   let truncation: RowTruncation
   let head: TaskHead?
+  /// Of a model of the host's own: its memory, in the order of the backbone's matrices.
+  let hostMatrices: [HostMatrix]
+  private let hostFingerprint: UInt64
+  let isMergedIntoHost = Atomic<Bool>(false)
 
   public var architecture: String { form.modelType }
   public var hiddenSize: Int { backbone.sizes.hidden }
@@ -60,6 +65,24 @@ public final class Model: @unchecked Sendable {
     self.form = form
     self.backbone = backbone
     head = try ModelFolder.head(path, configJSON, tensors, form, backbone)
+    hostMatrices = []
+    hostFingerprint = 0
+  }
+
+  /// The host's matrices, checked, and a backbone that holds nothing else.
+  init(hostMatrices: [HostMatrix], _ backbone: Backbone, level: KernelLevel, threads: Int) {
+    path = "the host's model"
+    self.threads = threads
+    truncation = .error
+    self.level = level
+    configJSON = JSONObject()
+    form = .host
+    store = TensorStore()
+    prefix = ""
+    self.backbone = backbone
+    head = nil
+    self.hostMatrices = hostMatrices
+    hostFingerprint = Fingerprint(hostMatrices).value
   }
 
   /// How a head's classifier follows this backbone; nil: the head has none, or isn't offered.
@@ -68,7 +91,7 @@ public final class Model: @unchecked Sendable {
     case .classifier: form.classifier(backbone)
     case .token: form.tokenClassifier
     case .meanLinear: .meanLinear
-    case .language, .embedding: nil
+    case .language, .embedding, .host: nil
     }
   }
 
@@ -112,7 +135,7 @@ public final class Model: @unchecked Sendable {
   }
 
   /// Identifies the weights: names, shapes, types and bytes.
-  func fingerprint() throws -> UInt64 { try store.fingerprint() }
+  func fingerprint() throws -> UInt64 { isOfHost ? hostFingerprint : try store.fingerprint() }
 
   func limits(head: HeadDescription?) -> BatchLimits {
     var limits = BatchLimits(

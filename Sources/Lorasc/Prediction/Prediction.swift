@@ -21,6 +21,7 @@ public enum Predictor {
   public static func outputCount(
     model: Model, adapter: Adapter?, batch: Batch, _ what: Prediction
   ) throws -> Int {
+    try model.requireForward()
     try batch.checkOffsets()
     let limits = model.limits(head: nil)
     try limits.check(batch)

@@ -16,6 +16,7 @@ extension Trainer {
     _ dataset: Dataset, evaluate evaluationSet: Dataset? = nil,
     progress: ((Progress) throws -> Progress.Answer)? = nil
   ) throws {
+    try model.requireForward()
     try use {
       try adapter.use {
         try Run(self, dataset, evaluationSet, progress).go()
@@ -25,7 +26,8 @@ extension Trainer {
 
   /// Loss and accuracy without dropout, noise and label smoothing, in a view.
   public func evaluate(_ dataset: Dataset, view: View = .merged) throws -> Evaluation {
-    try exclusively { try evaluated(dataset, view) {} }
+    try model.requireForward()
+    return try exclusively { try evaluated(dataset, view) {} }
   }
 
   /// - Parameter afterBatch: called between batches; may throw.

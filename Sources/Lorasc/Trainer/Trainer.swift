@@ -130,7 +130,8 @@ public final class Trainer: @unchecked Sendable {
   ///   `.busy`; nothing was added then.
   @discardableResult
   public func accumulate(_ batch: Batch) throws -> StepStats {
-    try exclusively {
+    try model.requireForward()
+    return try exclusively {
       try checkInterruption()
       let rate = try nextLearningRate()
       try plan.batch.load(batch, withLoss: true)
@@ -224,7 +225,8 @@ extension Trainer {
   {
     try use(fromCallbackToo: fromCallbackToo) {
       try adapter.use(fromCallbackToo: fromCallbackToo) {
-        try BLASThreads.withSingleThread(body)
+        try model.requireUnmerged()
+        return try BLASThreads.withSingleThread(body)
       }
     }
   }
@@ -242,20 +244,26 @@ extension Trainer {
       similarityScale: settings.similarityScale)
   }
 
+  var cascadeNoise: CascadeNoise {
+    CascadeNoise(
+      settings.noise, deviations: deviations, cascade: adapter.cascade.index, done: state.step)
+  }
+
   /// Makes the cascade's weights ready; the first time in a cascade this starts it.
   func showTraining() throws {
     let number = adapter.cascade.index
     let noise = settings.noise
     guard deviationsOf != number else {
-      try weights.showTraining(noise, deviations: deviations, step: state.step)
+      try weights.showTraining(cascadeNoise)
       return
     }
     try adapter.rememberStart(settings.reinitialization, slowHead: settings.slowHead)
     deviations = [:]
     if noise.isOn, noise.lifetime != .persist || state.noisedCascade != number {
       for matrix in noisy {
-        deviations[matrix] = try adapter.clean(matrix).withFloats {
-          Noise.deviation($0, count: model.matrices[matrix].count, plan.compute.kernels)
+        let count = model.matrices[matrix].count
+        deviations[matrix] = try adapter.clean(matrix).withFloats(count) {
+          Noise.deviation($0, count: count, plan.compute.kernels)
         }
       }
       if noise.lifetime == .persist { try persistNoise(number) }
@@ -263,7 +271,7 @@ extension Trainer {
     adapter.cascade.noise =
       noise.isOn && noise.lifetime == .removed
       ? BackboneNoise(noise: noise, deviations: deviations) : nil
-    try weights.showTraining(noise, deviations: deviations, step: state.step)
+    try weights.showTraining(cascadeNoise)
     if noise.isOn, noise.lifetime != .perStep { try measureNoisyMagnitudes() }
     deviationsOf = number
   }
@@ -274,9 +282,9 @@ extension Trainer {
       guard let magnitude = target.magnitude,
         adapter.parameters.buffer(target.b).allSatisfy({ $0 == 0 })
       else { continue }
-      try plan.layers[target.matrix].weight.withFloats {
-        adapter.setMagnitude(
-          magnitude, to: $0, model.matrices[target.matrix], plan.compute.kernels)
+      let module = model.matrices[target.matrix]
+      try plan.layers[target.matrix].weight.withFloats(module.count) {
+        adapter.setMagnitude(magnitude, to: $0, module, plan.compute.kernels)
       }
     }
   }
@@ -288,9 +296,11 @@ extension Trainer {
       guard let master = adapter.masters[matrix], let deviation = deviations[matrix] else {
         continue
       }
-      settings.noise.add(
-        to: .float32(master.pointer), deviation: deviation, model.matrices[matrix], cascade: number,
-        into: master.pointer, plan.compute)
+      let module = model.matrices[matrix]
+      MatrixNoise(
+        settings.noise, deviation: deviation, module, cascade: number, step: 0,
+        plan.compute.kernels
+      ).add(to: .float32(master.pointer), module, into: master.pointer, plan.compute)
     }
     adapter.cascade.isFullRank = true
     state.noisedCascade = number

@@ -56,27 +56,20 @@ final class WorkingWeights {
   /// W_{t-1} with noise where it is on, and live parameters.
   /// - Returns: false where they were shown already.
   @discardableResult
-  func showTraining(_ noise: Noise, deviations: [Int: Double], step: Int) throws -> Bool {
-    let isPerStep = noise.isOn && noise.lifetime == .perStep
-    let wanted = Content.training(cascade: adapter.cascade.index, step: isPerStep ? step + 1 : 0)
+  func showTraining(_ noise: CascadeNoise) throws -> Bool {
+    let wanted = Content.training(cascade: adapter.cascade.index, step: noise.step)
     if content == wanted { return false }
     for (matrix, layer) in plan.layers.enumerated() {
       layer.weight = adapter.clean(matrix)
       layer.expertActive = true
       let module = adapter.model.matrices[matrix]
-      if noise.isOn, !noise.persists, let deviation = deviations[matrix] {
-        let step = isPerStep ? step + 1 : 0
+      if let noise = noise.on(matrix, of: adapter.model, plan.compute.kernels) {
         if let buffer = buffers[matrix] {
-          noise.add(
-            to: layer.weight, deviation: deviation, module, cascade: adapter.cascade.index,
-            step: step, into: buffer, plan.compute)
+          noise.add(to: layer.weight, module, into: buffer, plan.compute)
           layer.weight = .float32(buffer)
         } else {
-          let own = MatrixNoise(
-            noise, deviation: deviation, module, cascade: adapter.cascade.index, step: step,
-            plan.compute.kernels)
           layer.weight = .composed(
-            ComposedMatrix(module, adapter.mergedTerms(matrix), noise: own))
+            ComposedMatrix(module, adapter.mergedTerms(matrix), noise: noise))
         }
       }
       try measureRows(of: layer, module)
@@ -93,7 +86,7 @@ final class WorkingWeights {
     guard let squares = layer.expert?.dora?.buffers.squares.pointer else { return }
     let kernel = plan.compute.kernels.sum_squared_deviations
     let columns = module.columns
-    try layer.weight.withFloats { weight in
+    try layer.weight.withFloats(module.count) { weight in
       plan.compute.forRows(module.rows, cost: 2 * columns) { start, end in
         for row in start..<end { squares[row] = kernel(weight + row * columns, 0, columns) }
       }

@@ -33,6 +33,7 @@ from .errors import (
     Status,
 )
 from .history import History
+from .host import HostMatrix, HostModel, Layer
 from .log import log_off, log_to
 from .model import Model
 from .progress import Event, Progress, ProgressBar
@@ -68,7 +69,10 @@ __all__ = [
     "FormatError",
     "HandleError",
     "History",
+    "HostMatrix",
+    "HostModel",
     "Interrupted",
+    "Layer",
     "LorascError",
     "MatchReport",
     "MergeReport",

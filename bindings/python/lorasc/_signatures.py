@@ -115,8 +115,39 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "lorasc_trainer_resume": (_status, [_handle, c_char_p]),
     "lorasc_trainer_info": (_status, [_handle, POINTER(structs.TrainerDescription)]),
     "lorasc_trainer_free": (None, [_handle]),
+    # The host's own model
+    "lorasc_model_from_host": (
+        _status,
+        [POINTER(structs.Matrix), c_size_t, _handle, _handle_out],
+    ),
+    "lorasc_adapter_tensor_data": (_status, [_handle, c_char_p, POINTER(c_void_p)]),
+    "lorasc_adapter_merge_into_host": (_status, [_handle, _handle]),
+    "lorasc_layer_create": (_status, [_handle, c_char_p, _handle_out]),
+    "lorasc_layer_free": (None, [_handle]),
+    "lorasc_layer_forward": (
+        _status,
+        [
+            _handle,
+            POINTER(structs.Activations),
+            POINTER(structs.Activations),
+            POINTER(structs.LayerCall),
+        ],
+    ),
+    "lorasc_layer_backward": (
+        _status,
+        [
+            _handle,
+            POINTER(structs.Activations),
+            POINTER(structs.Activations),
+            POINTER(structs.Activations),
+            POINTER(structs.LayerCall),
+            POINTER(structs.LayerGradients),
+        ],
+    ),
     # Functions bound to handles: their addresses, to be passed on to other libraries
     "lorasc_bind_interrupt": (_status, [_handle, POINTER(c_void_p)]),
+    "lorasc_bind_forward": (_status, [_handle, POINTER(c_void_p)]),
+    "lorasc_bind_module": (_status, [_handle, c_char_p, POINTER(c_void_p)]),
     "lorasc_unbind": (_status, [c_void_p]),
 }
 

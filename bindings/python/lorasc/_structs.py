@@ -255,6 +255,61 @@ class TrainerDescription(ctypes.Structure):
     ]
 
 
+class Matrix(ctypes.Structure):
+    """lorasc_matrix."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("type", c_uint32),
+        ("name", c_char_p),
+        ("values", c_void_p),
+        ("out_features", c_size_t),
+        ("in_features", c_size_t),
+        ("row_stride", c_size_t),
+        ("bias", c_void_p),
+        ("transposed", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class Activations(ctypes.Structure):
+    """lorasc_activations."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("values", c_void_p),
+        ("batch", c_size_t),
+        ("tokens", c_size_t),
+        ("token_stride", c_size_t),
+        ("batch_stride", c_size_t),
+    ]
+
+
+class LayerCall(ctypes.Structure):
+    """lorasc_layer_call."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("weights", c_uint32),
+        ("share", c_uint32),
+        ("reserved", c_uint32),
+        ("key", c_uint64),
+    ]
+
+
+class LayerGradients(ctypes.Structure):
+    """lorasc_layer_gradients."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("a", c_void_p),
+        ("b", c_void_p),
+        ("magnitude", c_void_p),
+    ]
+
+
 #: Header name of each struct, for the test that compares layouts with the C compiler's.
 ALL: dict[str, type[ctypes.Structure]] = {
     "lorasc_error": Error,
@@ -273,6 +328,10 @@ ALL: dict[str, type[ctypes.Structure]] = {
     "lorasc_evaluation": Evaluation,
     "lorasc_progress": Progress,
     "lorasc_trainer_description": TrainerDescription,
+    "lorasc_matrix": Matrix,
+    "lorasc_activations": Activations,
+    "lorasc_layer_call": LayerCall,
+    "lorasc_layer_gradients": LayerGradients,
 }
 
 S = TypeVar("S", bound=ctypes.Structure)

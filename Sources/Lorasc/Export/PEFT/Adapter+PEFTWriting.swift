@@ -153,7 +153,7 @@ extension Model {
   /// What is written must not be what is open.
   func refuseOwnFolder(_ directory: String) throws {
     try Files.check(path: directory)
-    if let target = Files.status(of: directory), let source = Files.status(of: path),
+    if !isOfHost, let target = Files.status(of: directory), let source = Files.status(of: path),
       target.st_ino == source.st_ino, target.st_dev == source.st_dev
     {
       throw LorascError(
@@ -178,7 +178,9 @@ enum PEFTMetadata {
 
   /// The options that describe a head.
   static func options(_ text: String) throws -> [(key: String, value: String)] {
-    guard case .object(let json) = try JSONValue.parse(text) else { return [] }
+    guard case .object(let json) = try JSONValue.parse(text),
+      try json.string("kind") != HeadKind.host.rawValue
+    else { return [] }
     var values = [
       ("head", try json.string("kind")), ("num_labels", String(try json.int("num_labels"))),
       ("problem_type", try json.string("problem_type")),

@@ -37,7 +37,7 @@ extension Model {
   func prefix(of head: HeadKind) -> String {
     switch head {
     case .classifier, .token, .language: form.prefix
-    case .meanLinear, .embedding: ""
+    case .meanLinear, .embedding, .host: ""
     }
   }
 

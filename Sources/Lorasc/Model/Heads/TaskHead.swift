@@ -9,6 +9,8 @@ public enum HeadKind: String, Sendable {
   case language = "lm"
   /// Mean of the tokens, compared within a batch. No parameters of its own.
   case embedding
+  /// The host's, with its loss: a model of the host's has no other.
+  case host
 }
 
 public enum ProblemType: String, Sendable {
@@ -18,6 +20,8 @@ public enum ProblemType: String, Sendable {
   /// Of the heads `language` and `embedding`, which have one problem each.
   case nextToken = "next_token"
   case contrastive
+  /// Of the head `host`.
+  case host
 
   /// Learned from `targets` instead of labels.
   var usesTargets: Bool { self == .regression || self == .multiLabel }

@@ -24,6 +24,7 @@ final class Expansion {
     case .float32(let values): return body(0..<rows, values)
     case .stored(let matrix): owner = matrix
     case .composed(let matrix): owner = matrix
+    case .zero: return
     }
     let tile = max(1, capacity / max(columns, 1))
     for start in stride(from: 0, to: rows, by: tile) {

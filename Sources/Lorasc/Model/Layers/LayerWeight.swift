@@ -4,22 +4,23 @@ struct LayerWeight {
   let inFeatures: Int
   let outFeatures: Int
   var source: WeightSource
-  /// nil: the source is float32
+  /// Whoever sets a source that isn't float32 or zero sees to one; nil: there is none such.
   var expansion: Expansion?
 
-  /// Y = X Wᵀ + beta Y
+  /// Y = alpha X Wᵀ + beta Y
   ///
   /// - Parameters:
   ///   - x: (rows, in), rows `ldx` apart
   ///   - y: (rows, out), rows `ldy` apart
   func multiply(
     _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
-    beta: Float = 0, _ compute: Compute
+    alpha: Float = 1, beta: Float = 0, _ compute: Compute
   ) {
+    if case .zero = source { return clear(y, ldy, rows, outFeatures, beta, compute) }
     forTiles(compute) { tile, values in
       compute.gemm(
         rows, tile.count, inFeatures, a: x, lda: ldx, b: values, ldb: inFeatures, transposeB: true,
-        c: y + tile.lowerBound, ldc: ldy, beta: beta)
+        c: y + tile.lowerBound, ldc: ldy, alpha: alpha, beta: beta)
     }
   }
 
@@ -32,11 +33,21 @@ struct LayerWeight {
     _ g: UnsafePointer<Float>, ldg: Int, _ dx: UnsafeMutablePointer<Float>, lddx: Int, rows: Int,
     alpha: Float = 1, beta: Float = 0, _ compute: Compute
   ) {
+    if case .zero = source { return clear(dx, lddx, rows, inFeatures, beta, compute) }
     forTiles(compute) { tile, values in
       compute.gemm(
         rows, inFeatures, tile.count, a: g + tile.lowerBound, lda: ldg, b: values, ldb: inFeatures,
         c: dx, ldc: lddx, alpha: alpha, beta: tile.lowerBound == 0 ? beta : 1)
     }
+  }
+
+  /// What beta leaves of the output where there is no weight; beta is 0 or 1.
+  private func clear(
+    _ out: UnsafeMutablePointer<Float>, _ ld: Int, _ rows: Int, _ columns: Int, _ beta: Float,
+    _ compute: Compute
+  ) {
+    guard beta == 0 else { return }
+    for row in 0..<rows { compute.kernels.fill(0, out + row * ld, columns) }
   }
 
   private func forTiles(

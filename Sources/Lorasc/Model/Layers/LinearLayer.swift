@@ -53,19 +53,18 @@ final class LinearLayer: MatrixLayer {
   /// - Parameters:
   ///   - x: (rows, in), rows `ldx` apart
   ///   - y: (rows, out), rows `ldy` apart
+  ///   - accumulate: add to y instead of setting it; not with DoRA
   func forward(
     _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
-    dropout: DropoutPlan, _ compute: Compute
+    accumulate: Bool = false, dropout: DropoutPlan, _ compute: Compute
   ) {
     guard expertActive, let expert else {
-      return forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, compute)
+      return forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, accumulate: accumulate, compute)
     }
     let (input, ldi) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
-    compute.gemm(
-      rows, expert.rank, inFeatures, a: input, lda: ldi, b: expert.a, ldb: inFeatures,
-      transposeB: true, c: expert.projected, ldc: expert.rank)
+    project(input, ldi, expert, rows: rows, compute)
     guard let dora = expert.dora else {
-      forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, compute)
+      forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, accumulate: accumulate, compute)
       return addExpert(expert, y, ldy: ldy, rows: rows, compute)
     }
     dora.measure(product, expert, compute)
@@ -86,13 +85,15 @@ final class LinearLayer: MatrixLayer {
       dora.factors, dora.directed, ldx: outFeatures, y, ldy: ldy, rows: rows, beta: 1, compute)
   }
 
-  /// y = X Wᵀ + b
+  /// y = X Wᵀ + b; accumulating, y += X Wᵀ
   private func forwardWeight(
     _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
-    _ compute: Compute
+    accumulate: Bool = false, _ compute: Compute
   ) {
-    if bias != nil { broadcastBias(y, ldy: ldy, rows: rows, compute) }
-    product.multiply(x, ldx: ldx, y, ldy: ldy, rows: rows, beta: bias == nil ? 0 : 1, compute)
+    let hasBias = bias != nil && !accumulate
+    if hasBias { broadcastBias(y, ldy: ldy, rows: rows, compute) }
+    product.multiply(
+      x, ldx: ldx, y, ldy: ldy, rows: rows, beta: hasBias || accumulate ? 1 : 0, compute)
   }
 
   /// y = b, or 0 without one
@@ -142,6 +143,39 @@ final class LinearLayer: MatrixLayer {
       }
     }
     return (UnsafePointer(input), inFeatures)
+  }
+
+  /// What a forward keeps for its backward, from its input: X̃ Aᵀ, with DoRA X̃ V'ᵀ too.
+  func remember(
+    _ x: UnsafePointer<Float>, ldx: Int, rows: Int, dropout: DropoutPlan, _ compute: Compute
+  ) {
+    guard expertActive, let expert else { return }
+    let (input, ldi) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
+    project(input, ldi, expert, rows: rows, compute)
+    guard let dora = expert.dora else { return }
+    dora.measure(product, expert, compute)
+    product.multiply(input, ldx: ldi, dora.directed, ldy: outFeatures, rows: rows, compute)
+    addExpert(expert, dora.directed, ldy: outFeatures, rows: rows, compute)
+  }
+
+  /// projected = X̃ Aᵀ
+  private func project(
+    _ input: UnsafePointer<Float>, _ ldi: Int, _ expert: Expert, rows: Int, _ compute: Compute
+  ) {
+    compute.gemm(
+      rows, expert.rank, inFeatures, a: input, lda: ldi, b: expert.a, ldb: inFeatures,
+      transposeB: true, c: expert.projected, ldc: expert.rank)
+  }
+
+  /// Runs `body` with another weight and bias, and maybe without the expert.
+  func seeing<Result>(
+    _ weight: WeightSource, bias: UnsafePointer<Float>?, expert isActive: Bool = true,
+    _ body: () throws -> Result
+  ) rethrows -> Result {
+    let before = (self.weight, self.bias, expertActive)
+    (self.weight, self.bias, expertActive) = (weight, bias, isActive)
+    defer { (self.weight, self.bias, expertActive) = before }
+    return try body()
   }
 
   // MARK: Backward

@@ -3,6 +3,8 @@ enum WeightSource {
   case float32(UnsafePointer<Float>)
   case stored(StoredMatrix)
   case composed(ComposedMatrix)
+  /// No weight: an expert's part alone.
+  case zero
 
   init(_ matrix: StoredMatrix) {
     self = matrix.float32.map { .float32($0) } ?? .stored(matrix)
@@ -16,6 +18,7 @@ enum WeightSource {
     case .stored(let matrix):
       matrix.copy(rows.lowerBound * columns..<rows.upperBound * columns, to: out)
     case .composed(let matrix): matrix.copy(rows, to: out)
+    case .zero: out.update(repeating: 0, count: rows.count * columns)
     }
   }
 
@@ -25,19 +28,19 @@ enum WeightSource {
     case .float32(let values): out.update(from: values, count: count)
     case .stored(let matrix): matrix.copy(to: out)
     case .composed(let matrix): matrix.copy(0..<matrix.rows, to: out)
+    case .zero: out.update(repeating: 0, count: count)
     }
   }
 
   /// The values as float32, in place or in memory of their own.
-  func withFloats<Result>(_ body: (UnsafePointer<Float>) throws -> Result) throws -> Result {
-    switch self {
-    case .float32(let values): return try body(values)
-    case .stored(let matrix): return try matrix.withFloats(body)
-    case .composed(let matrix):
-      let copy = try FloatBuffer(count: matrix.rows * matrix.columns, what: "composed weights")
-      matrix.copy(0..<matrix.rows, to: copy.pointer)
-      return try withExtendedLifetime(copy) { try body(copy.pointer) }
-    }
+  /// - Parameter count: how many there are
+  func withFloats<Result>(_ count: Int, _ body: (UnsafePointer<Float>) throws -> Result) throws
+    -> Result
+  {
+    if case .float32(let values) = self { return try body(values) }
+    let floats = try FloatBuffer(count: count, what: "expanded weights")
+    copy(count, to: floats.pointer)
+    return try withExtendedLifetime(floats) { try body(floats.pointer) }
   }
 }
 
@@ -72,15 +75,20 @@ final class ComposedMatrix {
   /// In the layout of W0: (out, in) of a linear module, (in, out) of an embedding.
   let rows: Int
   let columns: Int
-  private let base: StoredMatrix
+  /// nil: zeros
+  private let base: StoredMatrix?
   private let isLinear: Bool
   private let terms: [WeightedFactors]
   private let noise: (any RowNoise)?
 
-  init(_ module: MatrixModule, _ terms: [WeightedFactors], noise: (any RowNoise)? = nil) {
+  /// - Parameter onZero: leave W0 out
+  init(
+    _ module: MatrixModule, _ terms: [WeightedFactors], noise: (any RowNoise)? = nil,
+    onZero: Bool = false
+  ) {
     rows = module.rows
     columns = module.columns
-    base = module.weight
+    base = onZero ? nil : module.weight
     isLinear = module.isLinear
     self.terms = terms
     self.noise = noise
@@ -88,7 +96,11 @@ final class ComposedMatrix {
 
   /// Writes some rows as float32, on this thread.
   func copy(_ range: Range<Int>, to out: UnsafeMutablePointer<Float>) {
-    base.copy(range.lowerBound * columns..<range.upperBound * columns, to: out)
+    if let base {
+      base.copy(range.lowerBound * columns..<range.upperBound * columns, to: out)
+    } else {
+      out.update(repeating: 0, count: range.count * columns)
+    }
     for term in terms {
       withExtendedLifetime(term.owner) {
         if isLinear {
