@@ -739,7 +739,9 @@ lorasc_status lorasc_bind_forward(lorasc_layer *layer, lorasc_forward_fn *functi
 lorasc_status lorasc_bind_module(lorasc_adapter *adapter, const char *module,
                                  lorasc_forward_fn *function);
 
-/* Gives a bound function back, of either type, cast to this one; nothing may be calling it.
+/* A bound function of any type as lorasc_unbind takes it. */
+#define LORASC_BOUND(function) ((lorasc_signal_fn)(void (*)(void))(function))
+/* Gives a bound function back; nothing may be calling it: lorasc_unbind(LORASC_BOUND(forward)).
  * E_HANDLE where `function` did not come from a bind. */
 lorasc_status lorasc_unbind(lorasc_signal_fn function);
 

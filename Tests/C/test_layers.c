@@ -234,8 +234,8 @@ void layers_bound(void) {
   if (function) {
     function(n.x, y, 1);
     CHECK(!isnan(y[0]));
-    CHECK_OK(lorasc_unbind((lorasc_signal_fn)function));
-    CHECK_STATUS(lorasc_unbind((lorasc_signal_fn)function), LORASC_E_HANDLE);
+    CHECK_OK(lorasc_unbind(LORASC_BOUND(function)));
+    CHECK_STATUS(lorasc_unbind(LORASC_BOUND(function)), LORASC_E_HANDLE);
   }
-  if (module) CHECK_OK(lorasc_unbind((lorasc_signal_fn)module));
+  if (module) CHECK_OK(lorasc_unbind(LORASC_BOUND(module)));
 }

@@ -191,8 +191,8 @@ def test_dropout_comes_back_in_the_backward() -> None:
     layer._calls = 4
     layer(x).sum().backward()
     # Y is linear in B: its gradient is what the forward did.
-    share = (first - layer.base_layer(x)).sum()
-    assert (layer.lora_B.grad * layer.lora_B).sum() == pytest.approx(share.item(), rel=1e-4)
+    share = (first - layer.base_layer(x)).sum().item()
+    assert (layer.lora_B.grad * layer.lora_B).sum().item() == pytest.approx(share, rel=1e-4)
 
 
 def test_bad_input() -> None:

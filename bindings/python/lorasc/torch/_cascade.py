@@ -129,12 +129,15 @@ class Cascade:
         return cascade
 
     def merge(self) -> None:
-        """Writes the merged weights into the base layers and zeroes the experts."""
+        """Writes the merged weights into the base layers; the experts change nothing then."""
         self._hand_over()
         with torch.no_grad():
             for name, layer in self._layers.items():
-                layer.set_weight(self.trainer.merged(name + ".weight").reshape(layer.shape))
+                merged = self.trainer.merged(name + ".weight").reshape(layer.shape)
+                layer.set_weight(merged)
                 layer.factors["lora_B.weight"].zero_()
+                if layer.magnitude is not None:
+                    layer.set_factor("lora_magnitude_vector", np.linalg.norm(merged, axis=1))
 
     def save_state(self, path: str | os.PathLike[str]) -> None:
         """Writes where the cascades stand, with the factors as they are now."""
@@ -207,7 +210,7 @@ class _LoRALayer:
     def weight(self) -> np.ndarray:
         """(out, in) float32, a copy."""
         values = self.base.weight.detach().float().cpu()
-        return np.array(values.T if self.is_transposed else values, order="C")
+        return np.array((values.T if self.is_transposed else values).numpy(), order="C")
 
     def set_weight(self, values: np.ndarray) -> None:
         """Rounded once to the base layer's type."""
