@@ -1,4 +1,4 @@
-"""Draws the demo's report: loss and accuracy by step, with the cascade boundaries."""
+"""Draws the demos' reports: loss and accuracy by step, with the cascade boundaries."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ WINDOW = 10
 """Steps that a point of the smoothed training loss is the mean of."""
 
 
-def draw_curves(
-    report: dict[str, Any], path: Path, titles: dict[str, str], baseline: tuple[str, float]
-) -> None:
-    """Writes the picture to ``path``; ``baseline`` is the accuracy on dev to compare with."""
+def draw_curves(report: dict[str, Any], path: Path, titles: dict[str, str]) -> None:
+    """Writes the picture to ``path``."""
     figure, (losses, accuracies) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     for method, row in report["methods"].items():
         steps, loss = np.array(row["curve"]["step"]), np.array(row["curve"]["loss"])
@@ -30,18 +28,25 @@ def draw_curves(
         style = {"color": line.get_color(), "marker": "o"}
         losses.plot(at, dev_loss, linestyle="--", label=f"{titles[method]}, dev", **style)
         accuracies.plot(at, accuracy, label=titles[method], **style)
-    name, accuracy = baseline
-    accuracies.axhline(accuracy, color="gray", linestyle="--", label=name)
+    before = report["before"]
+    accuracies.axhline(
+        before["dev_accuracy"], color="gray", linestyle="--", label=f"before: {before['name']}"
+    )
     mark_boundaries(report, losses, accuracies)
     losses.set(title="Loss", xlabel="optimizer step", ylabel="cross-entropy")
     accuracies.set(title="Accuracy on dev, merged view", xlabel="optimizer step")
     for axes in (losses, accuracies):
         axes.legend(fontsize="small")
         axes.grid(alpha=0.3)
-    rows = ", ".join(f"{count} {name}" for name, count in report["rows"].items())
-    figure.suptitle(f"{report['model']} on {report['task']} ({rows})", fontsize="medium")
+    figure.suptitle(describe(report), fontsize="medium")
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def describe(report: dict[str, Any]) -> str:
+    """A picture's title."""
+    rows = ", ".join(f"{count} {name}" for name, count in report["rows"].items())
+    return f"{report['model']} on {report['task']} ({rows})"
 
 
 def mark_boundaries(report: dict[str, Any], *panels: plt.Axes) -> None:
