@@ -33,12 +33,17 @@ help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
 
 MODEL ?= minilm
-demo: python ## LoRA, COLA and LoRASC on Debian's fortunes; MODEL=minilm (classifier) or smollm2 (decoder)
-	@scripts/system-packages fortunes
-	@if [ "$(MODEL)" = smollm2 ]; then \
-	  scripts/python-env smollm2 scripts/requirements-smollm2.txt && \
-	  $(python) examples/python/demo_language.py; \
-	else $(python) examples/python/demo.py --model "$(MODEL)"; fi
+demo: python ## LoRA, COLA and LoRASC; MODEL=minilm (classifies texts), smollm2 (decoder), vit (images)
+	@case "$(MODEL)" in \
+	smollm2) scripts/system-packages fortunes; \
+	  scripts/python-env smollm2 scripts/requirements-smollm2.txt; \
+	  $(python) examples/python/demo_language.py;; \
+	vit) scripts/system-packages dataset-fashion-mnist; \
+	  scripts/python-env vit scripts/requirements-vit.txt; \
+	  $(python) examples/python/demo_vision.py;; \
+	*) scripts/system-packages fortunes; \
+	  $(python) examples/python/demo.py --model "$(MODEL)";; \
+	esac
 
 test: ## Everything: check, then the Swift, C, example and Python tests
 	@MAKE=$(MAKE) scripts/test check lib test-swift test-c test-examples test-docs test-python
@@ -133,7 +138,7 @@ test-docs: lib
 	  { echo "docs/options.md is not up to date: make docs" >&2; exit 1; }
 
 test-python: python
-	@scripts/system-packages fortunes
+	@scripts/system-packages fortunes dataset-fashion-mnist
 	@scripts/python-env test Tests/Python/requirements.txt
 	$(python) -m pytest -q Tests/Python
 

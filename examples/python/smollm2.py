@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from folders import replaced
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -82,18 +81,12 @@ def write_folder(gguf: Path, folder: Path, dtype: str = "float32") -> None:
     from safetensors.numpy import save_file
 
     reader = GGUFReader(gguf)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    sibling = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
-    try:
+    with replaced(folder) as scratch:
         weights = {name: values.astype(dtype) for name, values in tensors(reader).items()}
-        save_file(weights, sibling / "model.safetensors", metadata={"format": "pt"})
+        save_file(weights, scratch / "model.safetensors", metadata={"format": "pt"})
         tied = "lm_head.weight" not in weights
-        (sibling / "config.json").write_text(json.dumps(config(reader, dtype, tied), indent=2))
-        write_tokenizer(reader, sibling)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(sibling, folder)
-    finally:
-        shutil.rmtree(sibling, ignore_errors=True)
+        (scratch / "config.json").write_text(json.dumps(config(reader, dtype, tied), indent=2))
+        write_tokenizer(reader, scratch)
 
 
 def field(reader: GGUFReader, key: str) -> Any:

@@ -34,6 +34,7 @@ from .errors import (
 )
 from .history import History
 from .host import HostMatrix, HostModel, Layer
+from .jsonl import read_jsonl
 from .log import log_off, log_to
 from .model import Model
 from .progress import Event, Progress, ProgressBar
@@ -103,6 +104,7 @@ __all__ = [
     "log_off",
     "log_to",
     "options",
+    "read_jsonl",
     "version",
 ]
 
