@@ -9,6 +9,9 @@ public enum HeadKind: String, Sendable {
   case language = "lm"
   /// Mean of the tokens, compared within a batch. No parameters of its own.
   case embedding
+
+  /// Those whose outputs the labels determine.
+  static let withLabels: [HeadKind] = [.classifier, .meanLinear, .token]
 }
 
 public enum ProblemType: String, Sendable {
