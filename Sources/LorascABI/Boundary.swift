@@ -64,8 +64,8 @@ func required<Value>(_ pointer: UnsafeMutablePointer<Value>?, _ what: String) th
   return pointer
 }
 
-/// Size and capacity as C has them: SIZE_MAX arrives as −1.
-private func checkedCapacity(_ capacity: Int) -> Int { capacity < 0 ? Int.max : capacity }
+/// Sizes and capacities as C has them: SIZE_MAX arrives as −1.
+func checkedCount(_ count: Int) -> Int { count < 0 ? Int.max : count }
 
 /// The buffer protocol of the header: `*need`, then the values if they fit.
 func fill(
@@ -77,7 +77,7 @@ func fill(
     _ = try required(need, "need")
     return
   }
-  guard let buffer, checkedCapacity(capacity) >= count else {
+  guard let buffer, checkedCount(capacity) >= count else {
     throw LorascError(.buffer, "the buffer holds \(capacity) elements, \(count) are needed")
   }
   try write(UnsafeMutableBufferPointer(start: buffer, count: count))
@@ -93,7 +93,7 @@ func fill(
     _ = try required(need, "need")
     return
   }
-  guard let buffer, checkedCapacity(capacity) >= count else {
+  guard let buffer, checkedCount(capacity) >= count else {
     throw LorascError(.buffer, "the buffer holds \(capacity) bytes, \(count) are needed")
   }
   copy(text, to: buffer, count)
@@ -137,6 +137,19 @@ func structSize(_ raw: UnsafeRawPointer, _ what: String) throws -> UInt32 {
   return size
 }
 
+/// The caller's struct as far as its size goes, `defaults` beyond.
+func members<Struct>(
+  of pointer: UnsafePointer<Struct>, _ size: UInt32, else defaults: Struct
+) -> Struct {
+  var given = defaults
+  withUnsafeMutableBytes(of: &given) { bytes in
+    // Whole members only: half a pointer would be another one.
+    let whole = min(Int(size) & ~7, bytes.count)
+    bytes.copyMemory(from: UnsafeRawBufferPointer(start: pointer, count: whole))
+  }
+  return given
+}
+
 /// The caller's batch, members beyond its `struct_size` zero.
 func batch(_ pointer: UnsafePointer<lorasc_batch>?) throws -> Batch {
   guard let pointer else { throw LorascError(.argument, "batch is NULL", subject: "batch") }
@@ -147,12 +160,7 @@ func batch(_ pointer: UnsafePointer<lorasc_batch>?) throws -> Batch {
       .argument, "struct_size of batch is \(size), at least \(smallest) are due",
       subject: "struct_size")
   }
-  var given = lorasc_batch()
-  withUnsafeMutableBytes(of: &given) { bytes in
-    // Whole members only: half a pointer would be another one.
-    let whole = min(Int(size) & ~7, bytes.count)
-    bytes.copyMemory(from: UnsafeRawBufferPointer(start: pointer, count: whole))
-  }
+  let given = members(of: pointer, size, else: lorasc_batch())
   guard given.rows > 0, given.rows <= 1 << 40 else {
     throw LorascError(.shape, "the batch has \(given.rows) rows", subject: "rows")
   }
