@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._generate import TextGenerator
 from ._options import options as option_table
 from .adapter import Adapter
 from .batch import Batch
@@ -21,7 +22,7 @@ from .trainer import Trainer
 Labels = Sequence[str] | Sequence[int] | Sequence[float] | npt.NDArray[Any]
 
 
-class Result:
+class Result(TextGenerator):
     """What finetune() made.
 
     Attributes:
@@ -53,6 +54,9 @@ class Result:
         """
         logits = self.adapter.predict(self.model.encode(texts, self._max_length))
         return name_answers(logits, self.label_names)
+
+    def _generating(self) -> tuple[Model, int | None]:
+        return self.adapter._generating()
 
     def save(self, directory: str | os.PathLike[str]) -> MergeReport:
         """Writes the merged model as a Hugging Face folder."""

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _structs as structs
+from ._generate import TextGenerator
 from ._handle import Handle
 from ._library import library
 from ._options import Options, refuse_foreign
@@ -30,7 +31,7 @@ Text = str | tuple[str, str]
 """A text, or a pair of texts for tasks on two."""
 
 
-class Model(Handle):
+class Model(Handle, TextGenerator):
     """A Hugging Face folder, opened: an immutable backbone and, where it has one, its head.
 
     Any number of adapters, trainers and threads may share a model. Its files must not be
@@ -201,6 +202,9 @@ class Model(Handle):
         logits = what in ("logits", "token_logits")
         columns = self.info.num_labels if logits else self.info.hidden_size
         return predict(self._handle, None, batch, what, columns)
+
+    def _generating(self) -> tuple[Model, int | None]:
+        return self, None
 
     def classify(
         self, texts: Sequence[Text], max_length: int | None = None, *, truncate: bool = False
