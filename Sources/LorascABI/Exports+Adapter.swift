@@ -9,9 +9,7 @@ func adapter(_ pointer: OpaquePointer?) throws -> Adapter {
 func adapter(_ pointer: OpaquePointer?, of model: OpaquePointer?) throws -> Adapter {
   let model: Model = try Handles.object(model, .model)
   let adapter = try LorascABI.adapter(pointer)
-  guard adapter.model === model else {
-    throw LorascError(.mismatch, "the adapter was made for another model", subject: "adapter")
-  }
+  try adapter.require(model)
   return adapter
 }
 

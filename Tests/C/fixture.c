@@ -22,10 +22,17 @@ const char *tiny_model_path(void) {
   return path;
 }
 
+const char *tiny_decoder_path(void) {
+  static char path[1024];
+  snprintf(path, sizeof path, "%s/decoder", folder);
+  return path;
+}
+
 bool fixture_folder_make(void) {
   const char *parent = getenv("TMPDIR");
   snprintf(folder, sizeof folder, "%s/lorasc-tests-XXXXXX", parent ? parent : "/tmp");
-  return mkdtemp(folder) && tiny_model_write(tiny_model_path(), MODEL_SEED);
+  return mkdtemp(folder) && tiny_model_write(tiny_model_path(), MODEL_SEED) &&
+         tiny_decoder_write(tiny_decoder_path(), MODEL_SEED);
 }
 
 void fixture_folder_remove(void) { remove_tree(folder); }

@@ -15,12 +15,13 @@ typedef struct fixture {
   tiny_rows rows;
 } fixture;
 
-/* Makes the run's own temporary folder with the tiny model in it. */
+/* Makes the run's own temporary folder with the tiny models in it. */
 bool fixture_folder_make(void);
 void fixture_folder_remove(void);
 /* A path in that folder. Good until 8 calls later; not for several threads at once. */
 const char *in_folder(const char *name);
 const char *tiny_model_path(void);
+const char *tiny_decoder_path(void);
 
 /* "key=value key=value" */
 bool options_make(lorasc_options **options, const char *settings);

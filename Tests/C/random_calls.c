@@ -166,6 +166,56 @@ static const lorasc_batch *batch(void) {
   return &made;
 }
 
+/* A prompt, mostly in order; *count is what the caller claims. */
+static const int32_t *prompt(size_t *count) {
+  static int32_t tokens[8];
+  for (size_t i = 0; i < 8; i++) tokens[i] = (int32_t)pick(TINY_VOCABULARY);
+  *count = 1 + pick(8);
+  switch (pick(12)) {
+    case 0: return NULL;
+    case 1: *count = 0; break;
+    case 2: *count = SIZE_MAX - pick(9); break;
+    case 3: tokens[pick(*count)] = (int32_t)next_random(&state); break;
+    default: break;
+  }
+  return tokens;
+}
+
+static const lorasc_generation *generation(void) {
+  static const double numbers[] = {0, 0.5, 1, 1, 2, -1, NAN, INFINITY, 1e-300};
+  static int32_t stops[] = {1, 2, 3};
+  union generation {
+    lorasc_generation settings;
+    unsigned char room[sizeof(lorasc_generation) + 64];
+  };
+  static union generation made;
+  made.settings = (lorasc_generation)LORASC_GENERATION_DEFAULTS;
+  made.settings.struct_size = struct_size(sizeof made.settings);
+  made.settings.max_new_tokens = (int32_t)pick(8);
+  switch (pick(9)) {
+    case 0: return NULL;
+    case 1: made.settings.max_new_tokens = (int32_t)next_random(&state); break;
+    case 2: made.settings.temperature = PICK(numbers); break;
+    case 3: made.settings.top_p = PICK(numbers); break;
+    case 4: made.settings.repetition_penalty = PICK(numbers); break;
+    case 5: made.settings.top_k = (int32_t)pick(5) - 1; made.settings.temperature = 1; break;
+    case 6: made.settings.stop_tokens = stops; made.settings.stop_count = pick(4); break;
+    case 7: made.settings.stop_tokens = stops; made.settings.stop_count = SIZE_MAX; break;
+    default: break;
+  }
+  return &made.settings;
+}
+
+static int32_t token(int32_t id, void *user) {
+  if (id < 0 || id >= TINY_VOCABULARY) problem("a token outside the vocabulary");
+  switch (pick(12)) {
+    case 0: return 1;
+    case 1: lorasc_adapter_free(user); return 0;
+    case 2: lorasc_adapter_set_scale(user, 0.5); return 0;
+    default: return 0;
+  }
+}
+
 static int32_t progress(const lorasc_progress *now, void *user) {
   void *trainer = user;
   if (now->struct_size != sizeof *now) problem("a progress of another size");
@@ -195,6 +245,7 @@ static lorasc_status create_options(void) {
     *place = made;
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
       lorasc_options_set(made, settings[i][0], settings[i][1]);
+    if (one_in(4)) lorasc_options_set(made, "head", "lm");
   }
   return status;
 }
@@ -235,7 +286,7 @@ static lorasc_status call(void) {
       problem("an output touched on failure");            \
     }                                                     \
     return status;
-  switch (pick(56)) {
+  switch (pick(60)) {
     case 0: doing = "options_create"; return create_options();
     case 1:
       doing = "options_set";
@@ -243,7 +294,9 @@ static lorasc_status call(void) {
       return lorasc_options_set(handle(OPTIONS), option, value(option));
     DO(2, lorasc_options_get(handle(OPTIONS), key(), text, capacity(), need()))
     DO(3, lorasc_options_load_json(handle(OPTIONS), one_in(2) ? "{\"r\": 3}" : value(NULL)))
-    MAKE(4, MODEL, lorasc_model_open(one_in(5) ? name() : tiny_model_path(),
+    MAKE(4, MODEL, lorasc_model_open(one_in(5)   ? name()
+                                     : one_in(3) ? tiny_decoder_path()
+                                                 : tiny_model_path(),
                                      one_in(2) ? NULL : handle(OPTIONS), (lorasc_model **)&made))
     case 5: {
       FILLED(lorasc_model_description);
@@ -420,6 +473,15 @@ static lorasc_status call(void) {
         *place = made;
       }
       return status;
+    }
+    case 55: case 56: case 57: {
+      size_t tokens, given = capacity();
+      const int32_t *ids = prompt(&tokens);
+      doing = "generate";
+      made = handle(ADAPTER);
+      return lorasc_generate(handle(MODEL), one_in(2) ? NULL : made, ids, tokens, generation(),
+                             one_in(2) ? NULL : token, made,
+                             one_in(3) ? NULL : (int32_t *)(void *)floats, given, need());
     }
     DO(46, lorasc_unbind((lorasc_signal_fn)(uintptr_t)next_random(&state)))
     default: doing = "status_name"; lorasc_status_name((int32_t)next_random(&state));

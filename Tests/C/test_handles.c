@@ -47,6 +47,8 @@ CALL(merge_model, lorasc_model,
      lorasc_adapter_merge(handle, f.adapter, in_folder("unmade"), NULL))
 CALL(predict_model, lorasc_model,
      lorasc_predict(handle, f.adapter, &f.rows.batch, 0, NULL, 0, &need))
+CALL(generate_model, lorasc_model,
+     lorasc_generate(handle, NULL, &(int32_t){1}, 1, NULL, NULL, NULL, NULL, 0, &need))
 static lorasc_status adapter_tensor_info(void *handle) {
   lorasc_tensor_info info = {.struct_size = sizeof info};
   return lorasc_adapter_tensor_info(handle, 0, &info);
@@ -133,7 +135,7 @@ static const struct {
     ROW(ADAPTER, get_scale),     ROW(ADAPTER, module_info), ROW(ADAPTER, adapter_info),
     ROW(ADAPTER, merge_tensor_info), ROW(ADAPTER, combine),
     ROW(MODEL, load_model),      ROW(MODEL, save_model),
-    ROW(MODEL, estimate),
+    ROW(MODEL, estimate),        ROW(MODEL, generate_model),
     ROW(TRAINER, accumulate),    ROW(TRAINER, apply),
     ROW(TRAINER, discard),       ROW(TRAINER, gradient),
     ROW(TRAINER, cascade),       ROW(TRAINER, get_rate),

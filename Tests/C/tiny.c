@@ -23,14 +23,16 @@ typedef struct tensor {
   float center, spread;
 } tensor;
 
-static const tensor embedding_tensors[] = {
+#define COUNT(array) (int)(sizeof array / sizeof array[0])
+
+static const tensor bert_embeddings[] = {
     {"embeddings.word_embeddings.weight", TINY_VOCABULARY, TINY_HIDDEN, 0, 0.5f},
     {"embeddings.position_embeddings.weight", TINY_POSITIONS, TINY_HIDDEN, 0, 0.1f},
     {"embeddings.token_type_embeddings.weight", 2, TINY_HIDDEN, 0, 0.1f},
     {"embeddings.LayerNorm.weight", TINY_HIDDEN, 0, 1, 0.1f},
     {"embeddings.LayerNorm.bias", TINY_HIDDEN, 0, 0, 0.1f},
 };
-static const tensor layer_tensors[] = {
+static const tensor bert_layer[] = {
     {"encoder.layer.%d.attention.self.query.weight", TINY_HIDDEN, TINY_HIDDEN, 0, 0.3f},
     {"encoder.layer.%d.attention.self.query.bias", TINY_HIDDEN, 0, 0, 0.1f},
     {"encoder.layer.%d.attention.self.key.weight", TINY_HIDDEN, TINY_HIDDEN, 0, 0.3f},
@@ -48,25 +50,70 @@ static const tensor layer_tensors[] = {
     {"encoder.layer.%d.output.LayerNorm.weight", TINY_HIDDEN, 0, 1, 0.1f},
     {"encoder.layer.%d.output.LayerNorm.bias", TINY_HIDDEN, 0, 0, 0.1f},
 };
-static const tensor pooler_tensors[] = {
+static const tensor bert_pooler[] = {
     {"pooler.dense.weight", TINY_HIDDEN, TINY_HIDDEN, 0, 0.3f},
     {"pooler.dense.bias", TINY_HIDDEN, 0, 0, 0.1f},
 };
-enum {
-  EMBEDDING_TENSORS = sizeof embedding_tensors / sizeof embedding_tensors[0],
-  LAYER_TENSORS = sizeof layer_tensors / sizeof layer_tensors[0]
+
+enum { TINY_SHARED = TINY_HIDDEN / 2 }; /* 2 heads of keys and values for 4 of queries */
+static const tensor llama_embeddings[] = {
+    {"model.embed_tokens.weight", TINY_VOCABULARY, TINY_HIDDEN, 0, 0.5f},
+};
+static const tensor llama_layer[] = {
+    {"model.layers.%d.input_layernorm.weight", TINY_HIDDEN, 0, 1, 0.1f},
+    {"model.layers.%d.self_attn.q_proj.weight", TINY_HIDDEN, TINY_HIDDEN, 0, 0.3f},
+    {"model.layers.%d.self_attn.k_proj.weight", TINY_SHARED, TINY_HIDDEN, 0, 0.3f},
+    {"model.layers.%d.self_attn.v_proj.weight", TINY_SHARED, TINY_HIDDEN, 0, 0.3f},
+    {"model.layers.%d.self_attn.o_proj.weight", TINY_HIDDEN, TINY_HIDDEN, 0, 0.3f},
+    {"model.layers.%d.post_attention_layernorm.weight", TINY_HIDDEN, 0, 1, 0.1f},
+    {"model.layers.%d.mlp.gate_proj.weight", TINY_INTERMEDIATE, TINY_HIDDEN, 0, 0.3f},
+    {"model.layers.%d.mlp.up_proj.weight", TINY_INTERMEDIATE, TINY_HIDDEN, 0, 0.3f},
+    {"model.layers.%d.mlp.down_proj.weight", TINY_HIDDEN, TINY_INTERMEDIATE, 0, 0.2f},
+};
+static const tensor llama_output[] = {
+    {"model.norm.weight", TINY_HIDDEN, 0, 1, 0.1f},
+    {"lm_head.weight", TINY_VOCABULARY, TINY_HIDDEN, 0, 0.5f},
 };
 
-static const tensor *tensor_at(int index, char name[128]) {
+/* The tensors before the layers, of each layer, and after them. */
+typedef struct form {
+  const char *config; /* with %d for hidden size, layers, heads, intermediate, vocabulary,
+                         positions */
+  const tensor *before, *layer, *after;
+  int before_count, layer_count, after_count;
+} form;
+
+static const form bert = {
+    "{\"architectures\": [\"BertModel\"], \"model_type\": \"bert\", \"hidden_act\": \"gelu\",\n"
+    " \"hidden_size\": %d, \"num_hidden_layers\": %d, \"num_attention_heads\": %d,\n"
+    " \"intermediate_size\": %d, \"vocab_size\": %d, \"max_position_embeddings\": %d,\n"
+    " \"type_vocab_size\": 2, \"layer_norm_eps\": 1e-12, \"pad_token_id\": 0,\n"
+    " \"hidden_dropout_prob\": 0.1, \"attention_probs_dropout_prob\": 0.1,\n"
+    " \"position_embedding_type\": \"absolute\"}\n",
+    bert_embeddings, bert_layer, bert_pooler,
+    COUNT(bert_embeddings), COUNT(bert_layer), COUNT(bert_pooler)};
+static const form llama = {
+    "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\",\n"
+    " \"hidden_size\": %d, \"num_hidden_layers\": %d, \"num_attention_heads\": %d,\n"
+    " \"intermediate_size\": %d, \"vocab_size\": %d, \"max_position_embeddings\": %d,\n"
+    " \"num_key_value_heads\": 2, \"rms_norm_eps\": 1e-5, \"tie_word_embeddings\": false}\n",
+    llama_embeddings, llama_layer, llama_output,
+    COUNT(llama_embeddings), COUNT(llama_layer), COUNT(llama_output)};
+
+static int tensors_of(const form *model) {
+  return model->before_count + TINY_LAYERS * model->layer_count + model->after_count;
+}
+
+static const tensor *tensor_at(const form *model, int index, char name[128]) {
   const tensor *found;
   int layer = 0;
-  if (index < EMBEDDING_TENSORS) {
-    found = &embedding_tensors[index];
-  } else if ((index -= EMBEDDING_TENSORS) < TINY_LAYERS * LAYER_TENSORS) {
-    layer = index / LAYER_TENSORS;
-    found = &layer_tensors[index % LAYER_TENSORS];
+  if (index < model->before_count) {
+    found = &model->before[index];
+  } else if ((index -= model->before_count) < TINY_LAYERS * model->layer_count) {
+    layer = index / model->layer_count;
+    found = &model->layer[index % model->layer_count];
   } else {
-    found = &pooler_tensors[index - TINY_LAYERS * LAYER_TENSORS];
+    found = &model->after[index - TINY_LAYERS * model->layer_count];
   }
   const char *mark = strstr(found->name, "%d");
   if (mark)
@@ -91,7 +138,7 @@ static void fill(const tensor *each, uint64_t seed, int index, float *values) {
 size_t tiny_model_tensor(uint64_t seed, const char *name, float *values, size_t capacity) {
   char each_name[128];
   for (int index = 0; index < TINY_TENSORS; index++) {
-    const tensor *each = tensor_at(index, each_name);
+    const tensor *each = tensor_at(&bert, index, each_name);
     if (strcmp(name, each_name) != 0) continue;
     if (count_of(each) <= capacity) fill(each, seed, index, values);
     return count_of(each);
@@ -99,17 +146,10 @@ size_t tiny_model_tensor(uint64_t seed, const char *name, float *values, size_t 
   return 0;
 }
 
-bool tiny_model_write(const char *folder, uint64_t seed) {
-  static const char config_form[] =
-      "{\"architectures\": [\"BertModel\"], \"model_type\": \"bert\", \"hidden_act\": \"gelu\",\n"
-      " \"hidden_size\": %d, \"num_hidden_layers\": %d, \"num_attention_heads\": %d,\n"
-      " \"intermediate_size\": %d, \"vocab_size\": %d, \"max_position_embeddings\": %d,\n"
-      " \"type_vocab_size\": 2, \"layer_norm_eps\": 1e-12, \"pad_token_id\": 0,\n"
-      " \"hidden_dropout_prob\": 0.1, \"attention_probs_dropout_prob\": 0.1,\n"
-      " \"position_embedding_type\": \"absolute\"}\n";
+static bool model_write(const form *model, const char *folder, uint64_t seed) {
   enum { HEADER_CAPACITY = 16384, DATA_CAPACITY = 1 << 18 };
   char config[1024], path[1200], name[128];
-  snprintf(config, sizeof config, config_form, TINY_HIDDEN, TINY_LAYERS, TINY_HEADS,
+  snprintf(config, sizeof config, model->config, TINY_HIDDEN, TINY_LAYERS, TINY_HEADS,
            TINY_INTERMEDIATE, TINY_VOCABULARY, TINY_POSITIONS);
   if (mkdir(folder, 0777) != 0 && errno != EEXIST) return false;
   snprintf(path, sizeof path, "%s/config.json", folder);
@@ -121,8 +161,8 @@ bool tiny_model_write(const char *folder, uint64_t seed) {
   if (file && data) {
     char *header = (char *)file + 8;
     size_t used = 0, offset = 0;
-    for (int index = 0; index < TINY_TENSORS; index++) {
-      const tensor *each = tensor_at(index, name);
+    for (int index = 0; index < tensors_of(model); index++) {
+      const tensor *each = tensor_at(model, index, name);
       char shape[32];
       snprintf(shape, sizeof shape, each->columns ? "%d,%d" : "%d", each->rows, each->columns);
       fill(each, seed, index, data + offset);
@@ -142,6 +182,14 @@ bool tiny_model_write(const char *folder, uint64_t seed) {
   free(file);
   free(data);
   return written;
+}
+
+bool tiny_model_write(const char *folder, uint64_t seed) {
+  return model_write(&bert, folder, seed);
+}
+
+bool tiny_decoder_write(const char *folder, uint64_t seed) {
+  return model_write(&llama, folder, seed);
 }
 
 /* ---- Rows ------------------------------------------------------------------- */

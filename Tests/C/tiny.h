@@ -1,4 +1,4 @@
-/* A BERT folder small enough to train in milliseconds, and rows it can learn. */
+/* A BERT and a Llama folder small enough to train in milliseconds, and rows they can learn. */
 #ifndef LORASC_TESTS_TINY_H
 #define LORASC_TESTS_TINY_H
 #include <lorasc.h>
@@ -24,6 +24,8 @@ uint64_t next_random(uint64_t *state);
 /* Writes config.json and model.safetensors into `folder`, which is made where missing.
  * `seed` chooses the weights. Returns false where the system refuses. */
 bool tiny_model_write(const char *folder, uint64_t seed);
+/* The same of a Llama with a language head. */
+bool tiny_decoder_write(const char *folder, uint64_t seed);
 /* Values of one tensor as tiny_model_write gives it; returns the count, 0: no such one. */
 size_t tiny_model_tensor(uint64_t seed, const char *name, float *values, size_t capacity);
 

@@ -1,6 +1,7 @@
-/* Writes the tiny model and token files for the examples:
+/* Writes the tiny models and token files for the examples:
  *
- *   write_tiny <folder>     makes <folder>/model, <folder>/train.tokens, <folder>/dev.tokens
+ *   write_tiny <folder>     makes <folder>/model, <folder>/decoder, <folder>/train.tokens,
+ *                           <folder>/dev.tokens
  */
 #define _POSIX_C_SOURCE 200809L
 #include "tiny.h"
@@ -28,10 +29,12 @@ static bool write_tokens(const char *folder, const char *name, size_t count, uin
 }
 
 int main(int argc, char **argv) {
-  char model[1200];
+  char model[1200], decoder[1200];
   if (argc != 2) return fputs("write_tiny <folder>\n", stderr), 2;
   mkdir(argv[1], 0777);
   snprintf(model, sizeof model, "%s/model", argv[1]);
-  return !(tiny_model_write(model, 7) && write_tokens(argv[1], "train.tokens", 96, 1) &&
+  snprintf(decoder, sizeof decoder, "%s/decoder", argv[1]);
+  return !(tiny_model_write(model, 7) && tiny_decoder_write(decoder, 7) &&
+           write_tokens(argv[1], "train.tokens", 96, 1) &&
            write_tokens(argv[1], "dev.tokens", 48, 2));
 }

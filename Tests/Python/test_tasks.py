@@ -133,6 +133,23 @@ def test_contrastive_run_learns_and_its_folder_encodes(tmp_path: Path) -> None:
     assert (tmp_path / "merged" / "modules.json").is_file()
 
 
+@pytest.mark.parametrize("head", ["lm", "embedding"])
+def test_an_adapter_without_labels_comes_back(head: str, tmp_path: Path) -> None:
+    with lorasc.Model(save("gpt2", "lm", tmp_path / "base")) as model:
+        adapter = lorasc.Adapter(model, head=head, target_modules="c_fc")
+        adapter["h.1.mlp.c_fc.lora_B.weight"] = np.full((48, 8), 0.125, np.float32)
+        adapter.save(tmp_path / "adapter")
+        for options in ({}, {"head": head}):
+            again = lorasc.Adapter.load(model, tmp_path / "adapter", **options)
+            assert again.info == adapter.info
+            batch = lorasc.Batch([[3, 4, 5]])
+            np.testing.assert_array_equal(
+                again.predict(batch, "embedding"), adapter.predict(batch, "embedding")
+            )
+        with pytest.raises(lorasc.OptionError):
+            lorasc.Adapter.load(model, tmp_path / "adapter", head=head, num_labels=2)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_language_loss_in_chunks(tmp_path: Path, smoothing: float) -> None:
     # More tokens than a chunk of the output layer holds

@@ -90,6 +90,13 @@ public final class Adapter: @unchecked Sendable {
     cascade.rule = try SlowRule(settings.options)
   }
 
+  /// - Throws: `.mismatch` where it was made for another model
+  public func require(_ model: Model) throws {
+    guard self.model === model else {
+      throw LorascError(.mismatch, "the adapter was made for another model", subject: "adapter")
+    }
+  }
+
   /// How strongly the whole change counts in every view and merge: W0 + scale (W − W0). The head
   /// and what is trained in full are not scaled.
   public var scale: Double {

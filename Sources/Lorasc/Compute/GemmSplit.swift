@@ -27,11 +27,10 @@ struct GemmSplit: Equatable {
     overRows = m >= n
     let extent = overRows ? m : n
     let flops = 2 * Double(m) * Double(n) * Double(k)
+    let flopsOfChunk = m == 1 ? GemmSplit.flopsOfRowChunk : GemmSplit.flopsOfChunk
     var pieces = 1
     for step in GemmSplit.steps
-    where extent >= step.pieces * step.width
-      && flops >= Double(step.pieces) * GemmSplit.flopsOfChunk
-    {
+    where extent >= step.pieces * step.width && flops >= Double(step.pieces) * flopsOfChunk {
       pieces = step.pieces
     }
     // Multiples of 32 keep OpenBLAS's register tiles whole.
@@ -44,5 +43,7 @@ struct GemmSplit: Equatable {
 
   /// About 20 us of one core: waking a worker and claiming a chunk are small beside it.
   static let flopsOfChunk = 1e6
+  /// The same time of a product with one row, which waits for memory: 0.5 MB of B.
+  static let flopsOfRowChunk = 2.5e5
   static let mostChunks = 16
 }

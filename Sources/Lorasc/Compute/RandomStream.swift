@@ -22,6 +22,7 @@ struct RandomStream: Equatable, Sendable {
     case classifierDropout = 6
     case shuffle = 7
     case loraDropout = 8
+    case sampling = 9
   }
 
   init(seed: UInt64, purpose: Purpose, cascade: Int, step: Int, name: String) {

@@ -1,5 +1,3 @@
-import COpenBLAS
-
 /// A merged weight as it was when this was made, to be called from any number of threads at once:
 /// Y = X Wᵀ + b on the calling thread.
 public final class BoundWeight: Sendable {
@@ -65,15 +63,8 @@ public final class BoundWeight: Sendable {
         (y + row * outFeatures).update(from: bias.pointer, count: outFeatures)
       }
     }
-    let beta: Float = bias == nil ? 0 : 1
-    if rows == 1 {
-      cblas_sgemv(
-        CblasRowMajor, CblasNoTrans, blasint(outFeatures), blasint(inFeatures), 1, weight.pointer,
-        blasint(inFeatures), x, 1, beta, y, 1)
-    } else {
-      Compute.gemmOnThisThread(
-        rows, outFeatures, inFeatures, a: x, lda: inFeatures, b: weight.pointer, ldb: inFeatures,
-        transposeB: true, c: y, ldc: outFeatures, beta: beta)
-    }
+    Compute.gemmOnThisThread(
+      rows, outFeatures, inFeatures, a: x, lda: inFeatures, b: weight.pointer, ldb: inFeatures,
+      transposeB: true, c: y, ldc: outFeatures, beta: bias == nil ? 0 : 1)
   }
 }

@@ -14,6 +14,10 @@ final class Plan {
     /// nil: hidden states only
     var head: HeadDescription?
     var tokenCapacity: Int
+    /// Tokens of one row that goes on from batch to batch; nil: rows are whole.
+    var context: Int?
+    /// Of a language head: most tokens that get logits at once; nil: as many as there may be.
+    var logitRows: Int?
     /// Keep what the backward needs.
     var training = false
     var recompute = Recompute.none
@@ -36,8 +40,8 @@ final class Plan {
     layers = modules.matrices
     norms = modules.norms
     stack = try TransformerStack(
-      model.backbone, modules, tokens: tokens, training: settings.training,
-      recompute: settings.recompute, compute, arena)
+      model.backbone, modules, tokens: tokens, context: settings.context,
+      training: settings.training, recompute: settings.recompute, compute, arena)
     head = try settings.head.flatMap { try Self.head($0, model, modules, settings, arena) }
   }
 
@@ -63,7 +67,7 @@ final class Plan {
         weight: WeightSource(matrix.weight), bias: nil)
       : modules.linears[output.matrix]
     layer.expansion = modules.expansion
-    return try LanguageHead(layer, tokens: tokens, arena)
+    return try LanguageHead(layer, tokens: settings.logitRows ?? tokens, arena)
   }
 
   private static func classifier(

@@ -63,9 +63,10 @@ final class StagedBatch {
   func fits(_ tokens: Int) -> Bool { tokenCount + tokens <= tokenCapacity }
 
   /// Adds row `row` of `batch`, whose offsets were checked.
+  /// - Parameter past: tokens of the row that came before these
   /// - Throws: `.limit`, `.token`, `.label`, `.shape`, `.nonFinite`; the staged rows stay as they
   ///   were.
-  func append(_ row: Int, of batch: Batch, withLoss: Bool) throws {
+  func append(_ row: Int, of batch: Batch, withLoss: Bool, past: Int = 0) throws {
     try limits.check(row, of: batch, withLoss: withLoss)
     let span = limits.span(of: row, in: batch)
     guard fits(span.count) else {
@@ -76,7 +77,7 @@ final class StagedBatch {
     if let images = batch.images {
       stage(images, row)
     } else {
-      stageTokens(span, batch)
+      stageTokens(span, batch, past)
     }
     let weight = batch.rowWeights?[row] ?? 1
     weights[rows] = weight
@@ -92,8 +93,8 @@ final class StagedBatch {
     starts[rows] = Int32(tokenCount)
   }
 
-  private func stageTokens(_ span: Range<Int>, _ batch: Batch) {
-    var position = limits.positionRule.first
+  private func stageTokens(_ span: Range<Int>, _ batch: Batch, _ past: Int) {
+    var position = limits.positionRule.first + past
     for (place, index) in span.enumerated() {
       let at = tokenCount + place
       tokens[at] = batch.tokens[index]

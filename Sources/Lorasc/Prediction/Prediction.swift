@@ -71,9 +71,7 @@ public enum Predictor {
     model: Model, adapter: Adapter?, batch: Batch, _ what: Prediction, view: View = .merged,
     into output: UnsafeMutableBufferPointer<Float>
   ) throws {
-    guard adapter == nil || adapter?.model === model else {
-      throw LorascError(.mismatch, "the adapter was made for another model", subject: "adapter")
-    }
+    try adapter?.require(model)
     let count = try outputCount(model: model, adapter: adapter, batch: batch, what)
     guard let start = output.baseAddress, output.count >= count else {
       throw LorascError(.buffer, "the output needs \(count) floats", subject: "output")

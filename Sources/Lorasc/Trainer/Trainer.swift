@@ -82,9 +82,7 @@ public final class Trainer: @unchecked Sendable {
     model: Model, adapter: Adapter, options: Options = Options(),
     interruption: Interruption = Interruption()
   ) throws {
-    guard adapter.model === model else {
-      throw LorascError(.mismatch, "the adapter was made for another model", subject: "adapter")
-    }
+    try adapter.require(model)
     guard
       adapter.hasTrainer.compareExchange(
         expected: false, desired: true, ordering: .acquiringAndReleasing

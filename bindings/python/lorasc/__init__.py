@@ -10,6 +10,7 @@ by one call at a time (BusyError); Trainer.interrupt() by any.
 """
 
 from ._finetune import Result, finetune
+from ._generate import Generation
 from ._library import library
 from ._options import OptionInfo, Options, OptionTable, options
 from ._version import __version__
@@ -68,6 +69,7 @@ __all__ = [
     "Event",
     "FileAccessError",
     "FormatError",
+    "Generation",
     "HandleError",
     "History",
     "HostMatrix",

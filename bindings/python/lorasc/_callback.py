@@ -1,46 +1,48 @@
-"""The progress callback that C calls, and the exceptions that pass through it."""
+"""The callbacks that C calls, and the exceptions that pass through them."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from ._signatures import ProgressFunction
 from .progress import Callback, read_progress
 
 
-class ProgressTrampoline:
-    """Hands the library's reports to Python functions, and keeps what they raise.
+class Trampoline:
+    """Hands what C tells to a Python function, and keeps what that raises.
 
-    C cannot carry an exception: it is stored, the run is stopped by a non-zero return, and
-    the caller of run() raises ``error`` again, the same object.
+    C cannot carry an exception: it is stored, the call is stopped by a non-zero return, and
+    the caller raises ``error`` again, the same object.
+
+    Args:
+        kind: the C function's type, of one argument.
+        receive: gets the argument; where its answer is true, the call is stopped.
 
     Attributes:
-        function: for lorasc_trainer_run.
-        error: what a callback or a signal handler raised, else None.
+        function: for the library.
+        error: what ``receive`` or a signal handler raised, else None.
     """
 
-    def __init__(self, callbacks: list[Callback]) -> None:
+    def __init__(self, kind: Callable[..., Any], receive: Callable[[Any], object]) -> None:
         self.error: BaseException | None = None
-        self._callbacks = callbacks
+        self._receive = receive
         # Why a generator: Python runs signal handlers at the first instruction of a function,
         # where no try block is open yet, so that Ctrl-C would raise KeyboardInterrupt past it,
         # into ctypes, which drops it. A generator resumes inside its try block.
-        reports = self._receive()
-        next(reports)
-        self.function = ProgressFunction(reports.send)
+        answers = self._answer()
+        next(answers)
+        self.function = kind(answers.send)
 
-    def _receive(self) -> Generator[int, Any, None]:
+    def _answer(self) -> Generator[int, Any, None]:
         stop = 0
         waiting = True
         while True:
             try:
                 while True:
-                    struct = yield stop
+                    told = yield stop
                     waiting = False
-                    progress = read_progress(struct.contents)
-                    for callback in self._callbacks:
-                        callback(progress)
+                    stop = int(bool(self._receive(told)))
                     waiting = True
             except BaseException as error:
                 if waiting and isinstance(error, GeneratorExit):
@@ -49,3 +51,14 @@ class ProgressTrampoline:
                 if self.error is None:
                     self.error = error
                 stop = 1
+
+
+def progress_trampoline(callbacks: list[Callback]) -> Trampoline:
+    """For lorasc_trainer_run: hands its reports to these, whose answers are ignored."""
+
+    def receive(struct: Any) -> None:
+        progress = read_progress(struct.contents)
+        for callback in callbacks:
+            callback(progress)
+
+    return Trampoline(ProgressFunction, receive)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._encoding import Text
+from ._generate import TextGenerator
 from ._options import options as option_table
 from .adapter import Adapter
 from .batch import Batch
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 Labels = Sequence[str] | Sequence[int] | Sequence[float] | npt.NDArray[Any]
 
 
-class Result:
+class Result(TextGenerator):
     """What finetune() made.
 
     Attributes:
@@ -80,6 +81,9 @@ class Result:
     ) -> Evaluation:
         """Loss, accuracy and perplexity on more rows of the kind that was trained on."""
         return self.trainer.evaluate(self._task.encode(self.model, texts, labels))
+
+    def _generating(self) -> tuple[Model, int | None]:
+        return self.adapter._generating()
 
     def save(self, directory: str | os.PathLike[str]) -> MergeReport:
         """Writes the merged model as a Hugging Face folder."""

@@ -14,6 +14,7 @@ LogFunction = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
 # Without the `user` argument, which stays in its register: the target is a generator's send(),
 # which takes one value (see _callback.py).
 ProgressFunction = ctypes.CFUNCTYPE(c_int32, POINTER(structs.Progress))
+TokenFunction = ctypes.CFUNCTYPE(c_int32, c_int32)
 
 _handle = c_void_p
 _handle_out = POINTER(c_void_p)
@@ -90,6 +91,21 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "lorasc_predict": (
         _status,
         [_handle, _handle, POINTER(structs.Batch), c_uint32, _buffer, c_size_t, _need],
+    ),
+    "lorasc_generate": (
+        _status,
+        [
+            _handle,
+            _handle,
+            _buffer,
+            c_size_t,
+            POINTER(structs.Generation),
+            TokenFunction,
+            c_void_p,
+            _buffer,
+            c_size_t,
+            _need,
+        ],
     ),
     # Trainers
     "lorasc_estimate": (_status, [_handle, _handle, POINTER(structs.EstimateInfo)]),

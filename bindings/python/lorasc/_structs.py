@@ -165,6 +165,23 @@ class MergeReport(ctypes.Structure):
     ]
 
 
+class Generation(ctypes.Structure):
+    """lorasc_generation."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("max_new_tokens", c_int32),
+        ("temperature", c_double),
+        ("top_p", c_double),
+        ("repetition_penalty", c_double),
+        ("top_k", c_int32),
+        ("reserved", c_uint32),
+        ("seed", c_uint64),
+        ("stop_tokens", c_void_p),
+        ("stop_count", c_size_t),
+    ]
+
+
 class EstimateInfo(ctypes.Structure):
     """lorasc_estimate_info."""
 
@@ -323,6 +340,7 @@ ALL: dict[str, type[ctypes.Structure]] = {
     "lorasc_module_info": ModuleInfo,
     "lorasc_merge_report": MergeReport,
     "lorasc_merge_tensor": MergeTensor,
+    "lorasc_generation": Generation,
     "lorasc_estimate_info": EstimateInfo,
     "lorasc_stats": Stats,
     "lorasc_evaluation": Evaluation,

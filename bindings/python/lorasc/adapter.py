@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _structs as structs
+from ._generate import TextGenerator
 from ._handle import Handle
 from ._library import library
 from ._options import Options, refuse_foreign
@@ -36,7 +37,7 @@ from .reports import (
 R = TypeVar("R")
 
 
-class Adapter(Handle):
+class Adapter(Handle, TextGenerator):
     """Fresh low-rank factors on a model's matrices, and a task head.
 
     Holds everything that fine-tuning changes: the terms of finished cascades, the current
@@ -200,6 +201,9 @@ class Adapter(Handle):
         logits = what in ("logits", "token_logits")
         columns = self.num_labels if logits else self.model.info.hidden_size
         return predict(self.model._handle, self._handle, batch, what, columns, fast)
+
+    def _generating(self) -> tuple[Model, int | None]:
+        return self.model, self._handle
 
     @property
     def modules(self) -> list[ModuleInfo]:

@@ -204,8 +204,8 @@ class Batch:
         token_labels: npt.ArrayLike | None = None,
         token_weights: npt.ArrayLike | None = None,
     ) -> None:
-        self.tokens = _array("tokens", tokens, np.int32)
-        self.offsets = _array("offsets", offsets, np.int64)
+        self.tokens = as_array("tokens", tokens, np.int32)
+        self.offsets = as_array("offsets", offsets, np.int64)
         if len(self.offsets) == 0:
             raise DataError(Status.SHAPE, "offsets need one element more than rows", "offsets")
         if self.offsets[0] != 0 or self.offsets[-1] != len(self.tokens):
@@ -342,7 +342,12 @@ def _join(rows: Iterable[Sequence[int]]) -> npt.NDArray[np.int32]:
     return np.concatenate(arrays) if arrays else np.zeros(0, np.int32)
 
 
-def _array(name: str, values: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
+def as_array(name: str, values: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
+    """Values in one dimension as the library takes them.
+
+    Raises:
+        DataError: values of another kind, or too large for the type.
+    """
     array = np.asarray(values)
     if array.dtype != dtype:
         given = array
@@ -363,7 +368,7 @@ def _optional(
 ) -> npt.NDArray[Any] | None:
     if values is None:
         return None
-    array = _array(name, values, dtype)
+    array = as_array(name, values, dtype)
     if len(array) != size:
         raise DataError(Status.SHAPE, f"{name} must have {size} elements, not {len(array)}", name)
     return array

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from . import _structs as structs
 from ._encoding import Text, TextEncoding
+from ._generate import TextGenerator
 from ._handle import Handle
 from ._library import library
 from ._options import Options, refuse_foreign
@@ -23,7 +24,7 @@ from .errors import check, encode_text
 from .reports import Estimate, ModelInfo, TensorInfo, from_struct
 
 
-class Model(TextEncoding, Handle):
+class Model(TextEncoding, Handle, TextGenerator):
     """A Hugging Face folder, opened: an immutable backbone and, where it has one, its head.
 
     Any number of adapters, trainers and threads may share a model. Its files must not be
@@ -100,6 +101,9 @@ class Model(TextEncoding, Handle):
         logits = what in ("logits", "token_logits")
         columns = self.info.num_labels if logits else self.info.hidden_size
         return predict(self._handle, None, batch, what, columns)
+
+    def _generating(self) -> tuple[Model, int | None]:
+        return self, None
 
     def classify(
         self, texts: Sequence[Text], max_length: int | None = None, *, truncate: bool = False

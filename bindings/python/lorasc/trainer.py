@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _structs as structs
-from ._callback import ProgressTrampoline
+from ._callback import progress_trampoline
 from ._handle import Handle
 from ._library import library
 from ._options import Options, refuse_foreign
@@ -95,7 +95,7 @@ class Trainer(Handle):
             callbacks.append(bar)
         elif callable(progress):
             callbacks.append(progress)
-        trampoline = ProgressTrampoline(callbacks)
+        trampoline = progress_trampoline(callbacks)
         try:
             status = library().lorasc_trainer_run(
                 self._handle,

@@ -181,8 +181,11 @@ enum PEFTMetadata {
     guard case .object(let json) = try JSONValue.parse(text),
       try json.string("kind") != HeadKind.host.rawValue
     else { return [] }
-    var values = [
-      ("head", try json.string("kind")), ("num_labels", String(try json.int("num_labels"))),
+    var values = [("head", try json.string("kind"))]
+    // Other heads have outputs and a problem of their own, which no option sets.
+    guard HeadKind.withLabels.map(\.rawValue).contains(values[0].1) else { return values }
+    values += [
+      ("num_labels", String(try json.int("num_labels"))),
       ("problem_type", try json.string("problem_type")),
     ]
     let names = try json.strings("id2label")

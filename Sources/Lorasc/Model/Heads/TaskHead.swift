@@ -11,6 +11,9 @@ public enum HeadKind: String, Sendable {
   case embedding
   /// The host's, with its loss: a model of the host's has no other.
   case host
+
+  /// Those whose outputs the labels determine.
+  static let withLabels: [HeadKind] = [.classifier, .meanLinear, .token]
 }
 
 public enum ProblemType: String, Sendable {

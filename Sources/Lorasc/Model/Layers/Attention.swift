@@ -11,9 +11,11 @@ final class Attention {
   let keyValueHeads: Int
   let headSize: Int
   private let isCausal: Bool
+  /// Keys that a query may see.
   private let longest: Int
   private let blockRows: Int
-  /// Per lane: P, dP and, with dropout, the dropped P; each (blockRows, longest).
+  /// Per lane P, and for training dP and the dropped P: `laneBlocks` of (blockRows, longest).
+  private let laneBlocks: Int
   private let scratch: UnsafeMutablePointer<Float>
   /// (heads, tokens): Σ dO ⊙ O, for the backward.
   private let delta: UnsafeMutablePointer<Float>
@@ -27,20 +29,31 @@ final class Attention {
 
   init(
     _ sizes: Backbone.Sizes, _ form: Backbone.AttentionForm, longest: Int, tokens: Int, lanes: Int,
-    _ arena: Arena
+    training: Bool, _ arena: Arena
   ) throws {
     heads = sizes.heads
     keyValueHeads = sizes.keyValueHeads
     headSize = sizes.headSize
     isCausal = form.isCausal
     self.longest = longest
-    blockRows = min(longest, Self.mostBlockRows)
-    scratch = try arena.matrix(lanes * 3, blockRows * longest, "plan.attention_scratch")
+    blockRows = min(tokens, longest, Self.mostBlockRows)
+    laneBlocks = training ? 3 : 1
+    scratch = try arena.matrix(lanes * laneBlocks, blockRows * longest, "plan.attention_scratch")
     delta = try arena.matrix(tokens, sizes.heads, "plan.attention_delta")
   }
 
   private func block(_ lane: Int, _ which: Int) -> UnsafeMutablePointer<Float> {
-    scratch + (lane * 3 + which) * blockRows * longest
+    scratch + (lane * laneBlocks + which) * blockRows * longest
+  }
+
+  /// Keys and values that a row's tokens see, as pointers to those of the row's first token.
+  struct Context {
+    /// (past + tokens, key-value heads · headSize), rows `ld` apart
+    let keys: UnsafePointer<Float>
+    let values: UnsafePointer<Float>
+    let ld: Int
+    /// Tokens of the row that were there before.
+    let past: Int
   }
 
   /// Queries [first, end) of a row and the keys [keys, keysEnd) that any of them sees.
@@ -54,9 +67,9 @@ final class Attention {
     var columns: Int { keysEnd - keys }
   }
 
-  private func spans(_ length: Int, _ window: Int?) -> [Span] {
-    stride(from: 0, to: length, by: blockRows).map { first in
-      let end = min(length, first + blockRows)
+  private func spans(_ length: Int, _ window: Int?, past: Int = 0) -> [Span] {
+    stride(from: past, to: past + length, by: blockRows).map { first in
+      let end = min(past + length, first + blockRows)
       guard isCausal else { return Span(first: first, end: end, keys: 0, keysEnd: length) }
       return Span(first: first, end: end, keys: firstKey(first, window), keysEnd: end)
     }
@@ -82,10 +95,11 @@ final class Attention {
 
   /// - Parameters:
   ///   - qkv: (tokens, projected): queries, keys, values side by side
+  ///   - context: of a batch's only row, where it goes on; nil: rows see their own tokens
   ///   - output: (tokens, width)
   ///   - logSumExp: (heads, tokens), written
   func forward(
-    qkv: UnsafePointer<Float>, output: UnsafeMutablePointer<Float>,
+    qkv: UnsafePointer<Float>, context: Context?, output: UnsafeMutablePointer<Float>,
     logSumExp: UnsafeMutablePointer<Float>, window: Int?, _ batch: StagedBatch, dropout: Dropout?,
     _ compute: Compute
   ) {
@@ -93,13 +107,16 @@ final class Attention {
     compute.forTasks(batch.rows * heads) { task, lane in
       let (row, head) = (task / heads, task % heads)
       let first = Int(batch.starts[row])
-      let q = qkv + first * projected + head * headSize
-      let k = qkv + first * projected + (heads + head / group) * headSize
-      let v = k + keyValueHeads * headSize
+      let seen = context ?? ownContext(qkv + first * projected)
+      let k = seen.keys + head / group * headSize
+      let v = seen.values + head / group * headSize
       let p = block(lane, 0)
-      for span in spans(batch.length(of: row), window) {
-        scores(q, k, span, into: p, compute)
-        let logs = logSumExp + head * tokens + first + span.first
+      for span in spans(batch.length(of: row), window, past: seen.past) {
+        let place = first + span.first - seen.past
+        scores(
+          qkv + place * projected + head * headSize, k + span.keys * seen.ld, ldk: seen.ld, span,
+          into: p, compute)
+        let logs = logSumExp + head * tokens + place
         forVisible(span, window) { row, rows, columns in
           hide(p, row, columns, span, compute)
           compute.kernels.softmax_forward(
@@ -110,20 +127,28 @@ final class Attention {
           drop(p, p, span, length: batch.length(of: row), row * heads + head, dropout, compute)
         }
         Compute.gemmOnThisThread(
-          span.rows, headSize, span.columns, a: p, lda: span.columns, b: v + span.keys * projected,
-          ldb: projected, c: output + (first + span.first) * width + head * headSize, ldc: width)
+          span.rows, headSize, span.columns, a: p, lda: span.columns, b: v + span.keys * seen.ld,
+          ldb: seen.ld, c: output + place * width + head * headSize, ldc: width)
       }
     }
   }
 
-  /// S = Q Kᵀ of a span
+  /// A row's own keys and values.
+  /// - Parameter qkv: from the row's first token on
+  func ownContext(_ qkv: UnsafePointer<Float>) -> Context {
+    let keys = qkv + heads * headSize
+    return Context(
+      keys: keys, values: keys + keyValueHeads * headSize, ld: projected, past: 0)
+  }
+
+  /// S = Q Kᵀ of a span, from its first query and its first key on
   private func scores(
-    _ q: UnsafePointer<Float>, _ k: UnsafePointer<Float>, _ span: Span,
+    _ q: UnsafePointer<Float>, _ k: UnsafePointer<Float>, ldk: Int, _ span: Span,
     into s: UnsafeMutablePointer<Float>, _ compute: Compute
   ) {
     Compute.gemmOnThisThread(
-      span.rows, span.columns, headSize, a: q + span.first * projected, lda: projected,
-      b: k + span.keys * projected, ldb: projected, transposeB: true, c: s, ldc: span.columns)
+      span.rows, span.columns, headSize, a: q, lda: projected, b: k, ldb: ldk, transposeB: true,
+      c: s, ldc: span.columns)
   }
 
   /// Zeros where a row of a block sees nothing.
@@ -214,7 +239,9 @@ final class Attention {
     }
     for span in spans(pass.length, window) {
       let dOut = pass.dOutput + span.first * width
-      scores(pass.q, pass.k, span, into: p, compute)
+      scores(
+        pass.q + span.first * projected, pass.k + span.keys * projected, ldk: projected, span,
+        into: p, compute)
       forVisible(span, window) { row, rows, columns in
         hide(p, row, columns, span, compute)
         kernels.softmax_again(

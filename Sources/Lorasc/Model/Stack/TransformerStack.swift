@@ -35,6 +35,8 @@ final class TransformerStack {
   private let input: any InputLayer
   private let attention: Attention
   private let rotary: Rotary?
+  /// nil: rows are whole.
+  private let cache: KeyValueCache?
   private let compute: Compute
   private let recompute: Recompute
   private let buffers: [BlockBuffers]
@@ -52,15 +54,19 @@ final class TransformerStack {
   private var hidden: Int { backbone.sizes.hidden }
   private var isPre: Bool { backbone.placement == .pre }
 
+  /// - Parameter context: tokens of one row that goes on from forward to forward, in a cache of
+  ///   keys and values; nil: every batch is of whole rows.
   init(
-    _ backbone: Backbone, _ modules: StackModules, tokens: Int, training: Bool,
-    recompute: Recompute, _ compute: Compute, _ arena: Arena
+    _ backbone: Backbone, _ modules: StackModules, tokens: Int, context: Int? = nil,
+    training: Bool, recompute: Recompute, _ compute: Compute, _ arena: Arena
   ) throws {
     self.backbone = backbone
     self.modules = modules
     self.compute = compute
     self.recompute = recompute
-    let (hidden, longest) = (backbone.sizes.hidden, min(tokens, backbone.sizes.positions))
+    let hidden = backbone.sizes.hidden
+    let longest = context ?? min(tokens, backbone.sizes.positions)
+    cache = try context.map { try KeyValueCache(backbone, capacity: $0, arena) }
     input =
       switch backbone.inputs {
       case .tokens(let inputs):
@@ -70,7 +76,7 @@ final class TransformerStack {
       }
     attention = try Attention(
       backbone.sizes, backbone.attention, longest: longest, tokens: tokens, lanes: compute.threads,
-      arena)
+      training: training, arena)
     rotary = try backbone.attention.rotary.map { try Rotary($0, positions: longest, arena) }
     branch = try arena.matrix(tokens, hidden, "plan.branch")
     if training {
@@ -98,8 +104,14 @@ final class TransformerStack {
 
   // MARK: Forward
 
+  /// Tokens that came before the next batch's, of a row that goes on.
+  var past: Int { cache?.count ?? 0 }
+
+  /// - Parameter batch: with a cache the next tokens of its row, which have positions from `past`
+  ///   on and fit into it
   /// - Returns: the last hidden states, (tokens, hidden), valid until the next forward.
   func forward(_ batch: StagedBatch, dropout: DropoutPlan) -> UnsafePointer<Float> {
+    defer { cache?.advance(batch.tokenCount) }
     let first = input.forward(batch, dropout: dropout, compute)
     embedded = first
     // pre: what the norm adds to the branch; post: the block's input.
@@ -150,9 +162,12 @@ final class TransformerStack {
       column += linear.outFeatures
     }
     rotate(saved.qkv, batch, .forward)
+    let own = attention.ownContext(saved.qkv)
+    let context = cache?.append(
+      index, keys: own.keys, values: own.values, ld: own.ld, tokens: tokens)
     attention.forward(
-      qkv: saved.qkv, output: saved.context, logSumExp: saved.logSumExp, window: block.window,
-      batch, dropout: dropout.attention("layer.\(index)"), compute)
+      qkv: saved.qkv, context: context, output: saved.context, logSumExp: saved.logSumExp,
+      window: block.window, batch, dropout: dropout.attention("layer.\(index)"), compute)
     modules.linears[block.attentionOutput].forward(
       saved.context, ldx: sizes.attentionWidth, branch, ldy: hidden, rows: tokens,
       dropout: dropout, compute)
