@@ -479,7 +479,7 @@ typedef int32_t (*lorasc_token_fn)(int32_t token, void *user);
  * an E_LIMIT before anything is generated; nothing is cut. E_SHAPE for an empty prompt, E_TOKEN,
  * E_ARGUMENT for settings out of range, E_BUFFER, E_STATE for a model or adapter without a
  * language head, E_MISMATCH, E_MEMORY where the keys and values of prompt_tokens +
- * max_new_tokens don't fit, E_BUSY while a trainer has the adapter at work. Since 0.1. */
+ * max_new_tokens don't fit, E_BUSY while another thread uses the adapter. Since 0.1. */
 lorasc_status lorasc_generate(lorasc_model *model, lorasc_adapter *adapter,
                               const int32_t *prompt, size_t prompt_tokens,
                               const lorasc_generation *settings, lorasc_token_fn callback,
@@ -598,8 +598,8 @@ typedef struct lorasc_progress {
 
 /* On the calling thread. Non-zero stops the run: LORASC_E_CANCELLED. From inside it,
  * lorasc_trainer_save, _merged, _get_learning_rate, _set_learning_rate and _interrupt of
- * the same trainer may be called; other calls on it are E_BUSY. The struct is valid during
- * the callback. */
+ * the same trainer may be called, and lorasc_generate with its adapter; other calls on them
+ * are E_BUSY. The struct is valid during the callback. */
 typedef int32_t (*lorasc_progress_fn)(const lorasc_progress *progress, void *user);
 
 /* The whole loop: epochs of shuffled batches, cascades, evaluations of `eval` (or NULL) at

@@ -226,6 +226,13 @@ static int32_t progress(const lorasc_progress *now, void *user) {
     case 3: lorasc_trainer_set_learning_rate(trainer, 0.001); return 0;
     case 4: lorasc_trainer_merged(trainer, name(), floats, capacity(), need()); return 0;
     case 5: lorasc_adapter_copy_out(handle(ADAPTER), name(), floats, capacity(), need()); return 0;
+    case 6: {
+      size_t tokens;
+      const int32_t *ids = prompt(&tokens);
+      lorasc_generate(handle(MODEL), handle(ADAPTER), ids, tokens, generation(), token,
+                      handle(ADAPTER), NULL, 0, NULL);
+      return 0;
+    }
     default: return 0;
   }
 }

@@ -360,19 +360,58 @@ def test_ctrl_c_stops_at_the_next_token(smollm2: lorasc.Model) -> None:
         assert time.monotonic() - pressed[0] < 2
 
 
-def test_a_trainer_at_work_has_the_adapter(decoder) -> None:
+def test_an_adapter_generates_while_it_is_trained(decoder, tmp_path: Path) -> None:
+    """In the trainer's callback as if the run ended there; in another thread it is busy."""
+    rows = lorasc.Batch([random_prompt(12, seed) for seed in range(4)])
     with lorasc.Model(decoder("llama")) as model:
-        adapter = adapt(model, "llama")
-        trainer = lorasc.Trainer(model, adapter, max_steps=1, cascade_unit="none")
-        seen: list[int] = []
+        adapters = [adapt(model, "llama", adapter_seed=1) for _ in range(2)]
+        watched, plain = (
+            lorasc.Trainer(
+                model,
+                adapter,
+                epochs=2,
+                batch_size=2,
+                learning_rate=3e-2,
+                schedule="constant",
+                cascade_unit="none",
+            )
+            for adapter in adapters
+        )
+        seen: list[lorasc.Generation] = []
+        statuses: list[str] = []
+
+        def intrude() -> None:
+            try:
+                adapters[0].generate([4], NEW)
+            except lorasc.LorascError as error:
+                statuses.append(error.status.name)
 
         def look(progress: lorasc.Progress) -> None:
-            with pytest.raises(lorasc.BusyError):
-                adapter.generate([4], 2)
-            seen.append(len(model.generate([4], 2, stop_tokens=[]).tokens))
+            if progress.event is lorasc.Event.STEP:
+                seen.append(adapters[0].generate([4], NEW, stop_tokens=[]))
+                thread = threading.Thread(target=intrude)
+                thread.start()
+                thread.join()
 
-        trainer.run(lorasc.Batch([[4, 5, 6]]), progress=look)
-        assert set(seen) == {2}
+        watched.run(rows, progress=look)
+        plain.run(rows)
+        assert len(seen) == 4
+        assert statuses == ["BUSY"] * 4
+        assert seen[-1] == plain.adapter.generate([4], NEW, stop_tokens=[])
+        assert seen[0] != seen[-1]
+        for name in plain.adapter.tensors():
+            np.testing.assert_array_equal(watched.adapter[name], plain.adapter[name])
+
+
+def test_16_bit_weights_generate(decoder) -> None:
+    folder = decoder("mistral")
+    with lorasc.Model(folder, dtype="bfloat16") as model:
+        row = random_prompt(6)
+        made = model.generate(row, 20, stop_tokens=[]).tokens
+        for token in made:
+            logits = model.predict(lorasc.Batch([row]))[0]
+            assert logits[token] >= logits.max() - 1e-5
+            row.append(token)
 
 
 # ---- Bad input ---------------------------------------------------------------------

@@ -1,6 +1,8 @@
 /// A model that reads one row token by token: the keys and values of what it has read stay, so
 /// that each next token costs one token's work.
 final class Decoder {
+  /// Kept: the plan points at its weights.
+  private let model: Model
   private let plan: Plan
   private let head: any OutputLayer
   private let capacity: Int
@@ -21,6 +23,7 @@ final class Decoder {
   ///   `.outOfMemory`, `.busy`
   init(_ model: Model, _ adapter: Adapter?, capacity: Int) throws {
     let description = try Self.head(model, adapter)
+    self.model = model
     plan = try Plan(
       model,
       Plan.Settings(
@@ -35,25 +38,30 @@ final class Decoder {
     logits = UnsafeMutableBufferPointer(
       start: try plan.arena.floats(description.labels, "plan.logits"), count: description.labels)
     guard let adapter else { return }
-    try adapter.use { try WorkingWeights(adapter, plan).show(.merged) }
+    // From a trainer's callback too: its adapter stands between two steps then.
+    try adapter.use(fromCallbackToo: true) { try WorkingWeights(adapter, plan).show(.merged) }
   }
 
   static func head(_ model: Model, _ adapter: Adapter?) throws -> HeadDescription {
     try adapter?.require(model)
     let head = adapter?.head ?? model.headDescription
     guard let head, head.kind == .language else {
+      let owner = adapter == nil ? model.path : "the adapter"
       let has = head.map { "head \($0.kind.rawValue)" } ?? "no head"
       throw LorascError(
-        .state, "only a decoder with head lm generates; \(model.path) has \(has)", subject: "head")
+        .state, "only a decoder with head lm generates; \(owner) has \(has)", subject: "head")
     }
     return head
   }
 
   /// Reads the row's next tokens, at least one.
-  /// - Returns: (vocabulary): logits for what follows the last of them, valid until the next call;
-  ///   may be overwritten
+  /// - Parameter body: gets (vocabulary) logits for what follows the last of them; it may
+  ///   overwrite them
   /// - Throws: `.token`, `.limit`, `.nonFinite`
-  func read(_ tokens: UnsafeBufferPointer<Int32>) throws -> UnsafeMutableBufferPointer<Float> {
+  func read<Result>(
+    _ tokens: UnsafeBufferPointer<Int32>,
+    _ body: (UnsafeMutableBufferPointer<Float>) throws -> Result
+  ) throws -> Result {
     guard tokens.count <= capacity - plan.stack.past else {
       throw LorascError(.limit, "\(tokens.count) tokens for a row of at most \(capacity)")
     }
@@ -78,6 +86,6 @@ final class Decoder {
     guard let out, plan.compute.kernels.max_abs(out, logits.count).isFinite else {
       throw LorascError(.nonFinite, "the logits hold NaN or infinity", subject: "logits")
     }
-    return logits
+    return try body(logits)
   }
 }

@@ -35,18 +35,16 @@ public enum Generator {
       let decoder = try Decoder(
         model, adapter, capacity: prompt.count + settings.maxNewTokens - 1)
       var sampler = Sampler(settings, prompt: prompt, decoder.compute.kernels)
-      var logits = try decoder.read(prompt)
       var tokens: [Int32] = []
-      while true {
-        let token = sampler.choose(logits)
-        if stops.contains(token) { break }
+      var token = try decoder.read(prompt) { sampler.choose($0) }
+      while !stops.contains(token) {
         tokens.append(token)
         guard try BLASThreads.outside({ try onToken(token) }) == .goOn else {
           throw LorascError(.cancelled, "the callback ended the generation")
         }
         if tokens.count == settings.maxNewTokens { break }
-        logits = try withUnsafePointer(to: token) {
-          try decoder.read(UnsafeBufferPointer(start: $0, count: 1))
+        token = try withUnsafePointer(to: token) {
+          try decoder.read(UnsafeBufferPointer(start: $0, count: 1)) { sampler.choose($0) }
         }
       }
       return tokens

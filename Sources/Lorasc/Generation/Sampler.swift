@@ -4,7 +4,7 @@ import CSupport
 /// temperature, top k, top p, a draw.
 struct Sampler {
   private let settings: GenerationSettings
-  private let softmax: (UnsafeMutablePointer<Float>, Int, Float) -> Void
+  private let kernels: lorasc_kernels
   private var seen: Set<Int32>
   private var chosen = 0
 
@@ -13,7 +13,7 @@ struct Sampler {
   ) {
     self.settings = settings
     seen = settings.repetitionPenalty == 1 ? [] : Set(prompt)
-    softmax = { kernels.softmax_forward($0, 1, $1, $1, $2, nil) }
+    self.kernels = kernels
   }
 
   /// - Parameter logits: finite; used up
@@ -26,11 +26,18 @@ struct Sampler {
   }
 
   private func penalize(_ logits: UnsafeMutableBufferPointer<Float>) {
-    let penalty = Float(settings.repetitionPenalty)
+    let penalty = Self.factor(settings.repetitionPenalty)
+    let limit = Float.greatestFiniteMagnitude
     for token in seen {
       let logit = logits[Int(token)]
-      logits[Int(token)] = logit < 0 ? logit * penalty : logit / penalty
+      logits[Int(token)] = max(-limit, min(limit, logit < 0 ? logit * penalty : logit / penalty))
     }
+  }
+
+  /// A positive number as a float that is neither 0 nor infinite.
+  private static func factor(_ value: Double) -> Float {
+    Float(
+      max(Double(Float.leastNormalMagnitude), min(Double(Float.greatestFiniteMagnitude), value)))
   }
 
   /// The first of the largest.
@@ -49,8 +56,8 @@ struct Sampler {
     // The largest becomes 0 first, so that no temperature, however low, makes infinity of it.
     let largest = logits[likeliest(logits)]
     for index in logits.indices { logits[index] -= largest }
-    let factor = min(1 / settings.temperature, Double(Float.greatestFiniteMagnitude))
-    softmax(start, logits.count, Float(factor))
+    let factor = Self.factor(1 / settings.temperature)
+    kernels.softmax_forward(start, 1, logits.count, logits.count, factor, nil)
     guard settings.topP < 1 else { return draw(logits, among: logits.indices) }
     return draw(logits, among: nucleus(logits))
   }

@@ -39,8 +39,8 @@ public enum OptionTable {
   private static let general: [OptionDescription] = [
     .init(
       "threads", .integer, "0", min: 0, max: 1024, .model,
-      "Threads of a trainer, and of predictions; 0: as many as the process may run on. "
-        + "The results do not depend on it."),
+      "Threads of a trainer, of predictions and generation; 0: as many as the process may run "
+        + "on. The results do not depend on it."),
     .init(
       "kernels", .choice, "auto", choices: ["auto", "baseline", "avx2", "avx512"], .model,
       "The level of the elementwise kernels; auto: the best that this CPU runs."),

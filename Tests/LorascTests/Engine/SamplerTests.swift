@@ -138,6 +138,22 @@ import Testing
     #expect(chiSquared(drawn, [Double](repeating: 0.1, count: 10)).value < 27.9)
   }
 
+  /// Whatever is allowed draws something that may be drawn.
+  @Test(arguments: [1e-307, 1e-40, 1, 1e40, 1e307], [1e-307, 1e-40, 1, 1e40, 1e307])
+  func extremesStayDefined(temperature: Double, penalty: Double) throws {
+    let many: [Float] = [3e38, -3e38, 0, 1, -1, 20, 19.5, -20]
+    for (topK, topP) in [(0, 1.0), (3, 1.0), (0, 0.5), (3, 0.5), (1, 1e-300)] {
+      let extreme = Self.settings {
+        ($0.temperature, $0.repetitionPenalty) = (temperature, penalty)
+        ($0.topK, $0.topP) = (topK, topP)
+      }
+      let drawn = try counts(many, 200, prompt: [0, 1, 2, 3, 4], extreme)
+      #expect(drawn.reduce(0, +) == 200)
+      if topK == 1 { #expect(drawn.filter { $0 > 0 }.count == 1) }
+      if topK == 3, penalty == 1 { #expect(drawn[1] + drawn[2] + drawn[7] == 0) }
+    }
+  }
+
   /// Positive logits are divided, negative ones multiplied, each token once.
   @Test func repetitionPenalty() throws {
     let penalized = Self.settings { ($0.repetitionPenalty, $0.temperature) = (4, 0) }
