@@ -15,140 +15,12 @@ uint64_t next_random(uint64_t *state) {
   return z ^ (z >> 31);
 }
 
-/* ---- The model ------------------------------------------------------------- */
-
-typedef struct tensor {
-  const char *name; /* "%d" stands for the layer */
-  int rows, columns; /* columns 0: a vector */
-  float center, spread;
-} tensor;
-
-static const tensor embedding_tensors[] = {
-    {"embeddings.word_embeddings.weight", TINY_VOCABULARY, TINY_HIDDEN, 0, 0.5f},
-    {"embeddings.position_embeddings.weight", TINY_POSITIONS, TINY_HIDDEN, 0, 0.1f},
-    {"embeddings.token_type_embeddings.weight", 2, TINY_HIDDEN, 0, 0.1f},
-    {"embeddings.LayerNorm.weight", TINY_HIDDEN, 0, 1, 0.1f},
-    {"embeddings.LayerNorm.bias", TINY_HIDDEN, 0, 0, 0.1f},
-};
-static const tensor layer_tensors[] = {
-    {"encoder.layer.%d.attention.self.query.weight", TINY_HIDDEN, TINY_HIDDEN, 0, 0.3f},
-    {"encoder.layer.%d.attention.self.query.bias", TINY_HIDDEN, 0, 0, 0.1f},
-    {"encoder.layer.%d.attention.self.key.weight", TINY_HIDDEN, TINY_HIDDEN, 0, 0.3f},
-    {"encoder.layer.%d.attention.self.key.bias", TINY_HIDDEN, 0, 0, 0.1f},
-    {"encoder.layer.%d.attention.self.value.weight", TINY_HIDDEN, TINY_HIDDEN, 0, 0.3f},
-    {"encoder.layer.%d.attention.self.value.bias", TINY_HIDDEN, 0, 0, 0.1f},
-    {"encoder.layer.%d.attention.output.dense.weight", TINY_HIDDEN, TINY_HIDDEN, 0, 0.3f},
-    {"encoder.layer.%d.attention.output.dense.bias", TINY_HIDDEN, 0, 0, 0.1f},
-    {"encoder.layer.%d.attention.output.LayerNorm.weight", TINY_HIDDEN, 0, 1, 0.1f},
-    {"encoder.layer.%d.attention.output.LayerNorm.bias", TINY_HIDDEN, 0, 0, 0.1f},
-    {"encoder.layer.%d.intermediate.dense.weight", TINY_INTERMEDIATE, TINY_HIDDEN, 0, 0.3f},
-    {"encoder.layer.%d.intermediate.dense.bias", TINY_INTERMEDIATE, 0, 0, 0.1f},
-    {"encoder.layer.%d.output.dense.weight", TINY_HIDDEN, TINY_INTERMEDIATE, 0, 0.2f},
-    {"encoder.layer.%d.output.dense.bias", TINY_HIDDEN, 0, 0, 0.1f},
-    {"encoder.layer.%d.output.LayerNorm.weight", TINY_HIDDEN, 0, 1, 0.1f},
-    {"encoder.layer.%d.output.LayerNorm.bias", TINY_HIDDEN, 0, 0, 0.1f},
-};
-static const tensor pooler_tensors[] = {
-    {"pooler.dense.weight", TINY_HIDDEN, TINY_HIDDEN, 0, 0.3f},
-    {"pooler.dense.bias", TINY_HIDDEN, 0, 0, 0.1f},
-};
-enum {
-  EMBEDDING_TENSORS = sizeof embedding_tensors / sizeof embedding_tensors[0],
-  LAYER_TENSORS = sizeof layer_tensors / sizeof layer_tensors[0]
-};
-
-static const tensor *tensor_at(int index, char name[128]) {
-  const tensor *found;
-  int layer = 0;
-  if (index < EMBEDDING_TENSORS) {
-    found = &embedding_tensors[index];
-  } else if ((index -= EMBEDDING_TENSORS) < TINY_LAYERS * LAYER_TENSORS) {
-    layer = index / LAYER_TENSORS;
-    found = &layer_tensors[index % LAYER_TENSORS];
-  } else {
-    found = &pooler_tensors[index - TINY_LAYERS * LAYER_TENSORS];
-  }
-  const char *mark = strstr(found->name, "%d");
-  if (mark)
-    snprintf(name, 128, "%.*s%d%s", (int)(mark - found->name), found->name, layer, mark + 2);
-  else
-    snprintf(name, 128, "%s", found->name);
-  return found;
-}
-
-static size_t count_of(const tensor *each) {
-  return (size_t)each->rows * (size_t)(each->columns ? each->columns : 1);
-}
-
-static void fill(const tensor *each, uint64_t seed, int index, float *values) {
-  uint64_t state = seed * 1000003u + (uint64_t)index;
-  for (size_t i = 0; i < count_of(each); i++) {
-    double unit = (double)(next_random(&state) >> 11) / 4503599627370496.0 - 1; /* [-1, 1) */
-    values[i] = each->center + each->spread * (float)unit;
-  }
-}
-
-size_t tiny_model_tensor(uint64_t seed, const char *name, float *values, size_t capacity) {
-  char each_name[128];
-  for (int index = 0; index < TINY_TENSORS; index++) {
-    const tensor *each = tensor_at(index, each_name);
-    if (strcmp(name, each_name) != 0) continue;
-    if (count_of(each) <= capacity) fill(each, seed, index, values);
-    return count_of(each);
-  }
-  return 0;
-}
-
-bool tiny_model_write(const char *folder, uint64_t seed) {
-  static const char config_form[] =
-      "{\"architectures\": [\"BertModel\"], \"model_type\": \"bert\", \"hidden_act\": \"gelu\",\n"
-      " \"hidden_size\": %d, \"num_hidden_layers\": %d, \"num_attention_heads\": %d,\n"
-      " \"intermediate_size\": %d, \"vocab_size\": %d, \"max_position_embeddings\": %d,\n"
-      " \"type_vocab_size\": 2, \"layer_norm_eps\": 1e-12, \"pad_token_id\": 0,\n"
-      " \"hidden_dropout_prob\": 0.1, \"attention_probs_dropout_prob\": 0.1,\n"
-      " \"position_embedding_type\": \"absolute\"}\n";
-  enum { HEADER_CAPACITY = 16384, DATA_CAPACITY = 1 << 18 };
-  char config[1024], path[1200], name[128];
-  snprintf(config, sizeof config, config_form, TINY_HIDDEN, TINY_LAYERS, TINY_HEADS,
-           TINY_INTERMEDIATE, TINY_VOCABULARY, TINY_POSITIONS);
-  if (mkdir(folder, 0777) != 0 && errno != EEXIST) return false;
-  snprintf(path, sizeof path, "%s/config.json", folder);
-  if (!write_file(path, config, strlen(config))) return false;
-
-  unsigned char *file = malloc(8 + HEADER_CAPACITY + DATA_CAPACITY);
-  float *data = malloc(DATA_CAPACITY);
-  bool written = false;
-  if (file && data) {
-    char *header = (char *)file + 8;
-    size_t used = 0, offset = 0;
-    for (int index = 0; index < TINY_TENSORS; index++) {
-      const tensor *each = tensor_at(index, name);
-      char shape[32];
-      snprintf(shape, sizeof shape, each->columns ? "%d,%d" : "%d", each->rows, each->columns);
-      fill(each, seed, index, data + offset);
-      used += (size_t)snprintf(
-          header + used, HEADER_CAPACITY - used,
-          "%c\"%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}",
-          index ? ',' : '{', name, shape, 4 * offset, 4 * (offset + count_of(each)));
-      offset += count_of(each);
-    }
-    header[used++] = '}';
-    while (used % 8) header[used++] = ' ';
-    for (int byte = 0; byte < 8; byte++) file[byte] = (unsigned char)((uint64_t)used >> 8 * byte);
-    memcpy(file + 8 + used, data, 4 * offset);
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    written = write_file(path, file, 8 + used + 4 * offset);
-  }
-  free(file);
-  free(data);
-  return written;
-}
-
 /* ---- Rows ------------------------------------------------------------------- */
 
 bool tiny_rows_make(tiny_rows *rows, size_t count, uint64_t seed) {
   enum { LONGEST = 12, SHORTEST = 3, THIRD = TINY_VOCABULARY / TINY_LABELS };
   uint64_t state = seed;
+  memset(rows, 0, sizeof *rows);
   rows->tokens = malloc(count * LONGEST * sizeof *rows->tokens);
   rows->labels = malloc(count * sizeof *rows->labels);
   rows->offsets = malloc((count + 1) * sizeof *rows->offsets);
@@ -165,7 +37,6 @@ bool tiny_rows_make(tiny_rows *rows, size_t count, uint64_t seed) {
     rows->labels[row] = label;
     rows->offsets[row + 1] = rows->offsets[row] + length;
   }
-  memset(&rows->batch, 0, sizeof rows->batch);
   rows->batch.struct_size = sizeof rows->batch;
   rows->batch.rows = count;
   rows->batch.tokens = rows->tokens;
@@ -178,6 +49,32 @@ void tiny_rows_free(tiny_rows *rows) {
   free(rows->tokens);
   free(rows->labels);
   free(rows->offsets);
+}
+
+/* ---- Images ------------------------------------------------------------------ */
+
+bool tiny_images_make(tiny_images *images, size_t count, uint64_t seed) {
+  enum { PLANE = TINY_SIDE * TINY_SIDE };
+  uint64_t state = seed;
+  images->count = count;
+  images->labels = malloc(count * sizeof *images->labels);
+  images->pixels = malloc(count * TINY_PIXELS);
+  if (!images->labels || !images->pixels) return false;
+  for (size_t row = 0; row < count; row++) {
+    int32_t label = (int32_t)(next_random(&state) % TINY_LABELS);
+    images->labels[row] = label;
+    for (int i = 0; i < TINY_PIXELS; i++) {
+      int brightness = i / PLANE == label ? 160 : 80;
+      images->pixels[row * TINY_PIXELS + (size_t)i] =
+          (unsigned char)(brightness + (int)(next_random(&state) % 64));
+    }
+  }
+  return true;
+}
+
+void tiny_images_free(tiny_images *images) {
+  free(images->labels);
+  free(images->pixels);
 }
 
 /* ---- Files -------------------------------------------------------------------- */
