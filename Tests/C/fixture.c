@@ -32,7 +32,7 @@ bool fixture_folder_make(void) {
   const char *parent = getenv("TMPDIR");
   snprintf(folder, sizeof folder, "%s/lorasc-tests-XXXXXX", parent ? parent : "/tmp");
   return mkdtemp(folder) && tiny_model_write(tiny_model_path(), MODEL_SEED) &&
-         tiny_decoder_write(tiny_decoder_path(), MODEL_SEED);
+         tiny_folder_write(tiny_decoder_path(), TINY_LLAMA, MODEL_SEED);
 }
 
 void fixture_folder_remove(void) { remove_tree(folder); }

@@ -214,15 +214,21 @@ def auto_class(name: str, head: str) -> Any:
 
 
 def build(name: str, head: str, num_labels: int, seed: int = 0) -> nn.Module:
-    """A random model in evaluation mode, with biases and norms off their usual 0 and 1."""
+    """A random model in evaluation mode."""
     architecture = ARCHITECTURES[name]
-    torch.manual_seed(seed)
-    config = getattr(transformers, architecture.config)(
-        **architecture.sizes, num_labels=num_labels, attn_implementation="eager"
-    )
+    config = getattr(transformers, architecture.config)(**architecture.sizes, num_labels=num_labels)
     config.pad_token_id = getattr(config, "pad_token_id", None) or 0
+    return random_model(config, auto_class(name, head), seed)
+
+
+def random_model(
+    config: transformers.PreTrainedConfig, auto: Any, seed: int
+) -> transformers.PreTrainedModel:
+    """A random model in evaluation mode, with biases and norms off their usual 0 and 1."""
+    torch.manual_seed(seed)
+    # AutoModel cannot go through the None that some configurations have
     config.architectures = []
-    model = auto_class(name, head).from_config(config, attn_implementation="eager")
+    model = auto.from_config(config, attn_implementation="eager")
     with torch.no_grad():
         for parameter in model.parameters():
             scale = 0.1 if parameter.ndim == 1 else 0.2
@@ -288,7 +294,7 @@ class Peer:
 
 
 def file_name(name: str) -> str:
-    """A ViT module's name in memory as its file has it."""
+    """The name of a ViT's module or tensor in memory as its file has it."""
     renamed = {
         "attention.q_proj": "attention.attention.query",
         "attention.k_proj": "attention.attention.key",
@@ -299,23 +305,30 @@ def file_name(name: str) -> str:
     }
     name = re.sub(r"^layers\.", "encoder.layer.", name)
     for new, old in renamed.items():
-        name = name.replace(f".{new}.", f".{old}.")
+        name = re.sub(rf"\.{re.escape(new)}(?=\.|$)", f".{old}", name)
     return name
 
 
 def outputs(model: nn.Module, batch: lorasc.Batch) -> torch.Tensor:
     """The model's logits, of padded rows."""
+    return model(**inputs(batch, next(model.parameters()).dtype)).logits
+
+
+def inputs(batch: lorasc.Batch, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    """A batch as transformers takes it."""
     if batch.pixels is not None:
-        return model(pixel_values=torch.from_numpy(batch.pixels)).logits
-    inputs = pad(batch)
-    inputs.pop("token_type_ids")
-    return model(**inputs).logits
+        return {"pixel_values": torch.from_numpy(batch.pixels).to(dtype)}
+    return pad(batch)
 
 
 def loss(model: nn.Module, head: str, batch: lorasc.Batch) -> torch.Tensor:
     """PyTorch's mean cross-entropy of a batch's labels."""
-    logits = outputs(model, batch)
-    if head == "classifier":
+    return cross_entropy(outputs(model, batch), head, batch)
+
+
+def cross_entropy(logits: torch.Tensor, head: str, batch: lorasc.Batch) -> torch.Tensor:
+    """The same from logits: of rows, or of "token" and "lm" for each token of padded rows."""
+    if head not in ("token", "lm"):
         return nn.functional.cross_entropy(logits, torch.from_numpy(batch.labels.astype(np.int64)))
     labels = np.full(logits.shape[:2], -100, np.int64)
     weights = np.ones(logits.shape[:2], np.float32)

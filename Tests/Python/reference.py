@@ -98,10 +98,10 @@ def pad(batch: lorasc.Batch) -> dict[str, torch.Tensor]:
     """A packed batch as transformers' padded inputs."""
     lengths = np.diff(batch.offsets)
     shape = (len(batch), int(lengths.max()))
-    inputs = {
-        name: np.zeros(shape, np.int64)
-        for name in ("input_ids", "token_type_ids", "attention_mask")
-    }
+    names = ["input_ids", "attention_mask"]
+    if batch.token_types is not None:
+        names.append("token_type_ids")
+    inputs = {name: np.zeros(shape, np.int64) for name in names}
     for row, length in enumerate(lengths):
         span = slice(batch.offsets[row], batch.offsets[row + 1])
         inputs["input_ids"][row, :length] = batch.tokens[span]

@@ -397,3 +397,22 @@ def test_example_on_smollm2(repository: Path, smollm2: lorasc.Model, tmp_path: P
     assert after < before
     with lorasc.Model(tmp_path / "model") as model:
         assert model.chat_template.templates == smollm2.chat_template.templates
+
+
+def test_files_for_programs_without_a_tokenizer(
+    repository: Path, chat: lorasc.Model, tmp_path: Path
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(map(json.dumps, ROWS)))
+    options = ("--model", chat.path, "--max-length", 96)
+    run_example(repository, "write_prompts.py", data, tmp_path, *options)
+    batch = chat.encode_instructions(ROWS, as_chat=True)
+    for name, first, count in (("dev", 0, 3), ("train", 3, 13)):
+        lines = (tmp_path / f"{name}.prompts").read_text().splitlines()
+        assert lines[0] == f"lorasc-prompts 1 {count}"
+        assert len(lines) == 1 + count
+        for row, line in enumerate(lines[1:], start=first):
+            length, prompt, *ids = map(int, line.split())
+            assert ids == batch.row(row).tolist()
+            labels = batch[row : row + 1].token_labels
+            assert (length, prompt) == (len(ids), (labels == IGNORED).sum())

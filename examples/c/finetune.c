@@ -6,12 +6,10 @@
  * A .tokens file is text: "lorasc-tokens 1 <rows> <num_labels>", then for each row
  * "<label> <n> <id> <id> ..."; examples/python/write_tokens.py writes some. Ctrl-C ends the
  * training after the current batch; what was learned by then is still written. */
-#include <lorasc.h>
+#include "example.h"
 
 #include <inttypes.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 typedef struct token_file {
   size_t rows, capacity; /* capacity: of tokens */
@@ -19,21 +17,6 @@ typedef struct token_file {
   int32_t *tokens, *labels;
   int64_t *offsets;
 } token_file;
-
-static void fail(const char *what, const char *why) {
-  fprintf(stderr, "%s: %s\n", what, why);
-  exit(1);
-}
-
-static void check(lorasc_status status, const char *what) {
-  if (status != LORASC_OK) fail(what, lorasc_last_error()->message);
-}
-
-static void *allocate(void *old, size_t count, size_t size) {
-  void *memory = count <= SIZE_MAX / size ? realloc(old, count * size) : NULL;
-  if (!memory) fail("memory", "the allocator refused");
-  return memory;
-}
 
 static token_file read_tokens(const char *path) {
   token_file file = {0, 0, 0, NULL, NULL, NULL};
@@ -92,13 +75,10 @@ int main(int argc, char **argv) {
   char labels[16];
   snprintf(labels, sizeof labels, "%d", train.num_labels);
 
-  lorasc_options *options;
-  check(lorasc_options_create(&options), "options");
-  const char *settings[][2] = {{"method", "lorasc"}, {"num_labels", labels}, {"epochs", "6"},
-                               {"learning_rate", "0.002"}, {"schedule", "linear"}};
-  for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
-    check(lorasc_options_set(options, settings[i][0], settings[i][1]), settings[i][0]);
-
+  const char *const settings[][2] = {{"method", "lorasc"}, {"num_labels", labels},
+                                     {"epochs", "6"}, {"learning_rate", "0.002"},
+                                     {"schedule", "linear"}};
+  lorasc_options *options = make_options(settings, sizeof settings / sizeof settings[0]);
   lorasc_model *model;
   lorasc_adapter *adapter;
   lorasc_trainer *trainer;

@@ -1,12 +1,14 @@
 // swift-tools-version: 6.1
 import PackageDescription
 
+let lorasc: Target.Dependency = .product(name: "Lorasc", package: "lorasc")
+
 let package = Package(
-  name: "finetune",
+  name: "examples",
   dependencies: [.package(name: "lorasc", path: "../..")],
   targets: [
-    .executableTarget(
-      name: "finetune", dependencies: [.product(name: "Lorasc", package: "lorasc")])
+    .executableTarget(name: "finetune", dependencies: [lorasc]),
+    .executableTarget(name: "images", dependencies: [lorasc]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -134,6 +134,8 @@ extension Model {
     case .bias(let index): copy(matrices[index].bias)
     case .gamma(let index): copy(norms[index].gamma)
     case .beta(let index): copy(norms[index].beta)
+    case .patchBias:
+      if case .pixels(let inputs) = backbone.inputs { copy(inputs.bias) }
     case .head: return false
     }
     return true

@@ -22,6 +22,8 @@ struct FullParameter: Sendable {
     case bias(Int)
     case gamma(Int)
     case beta(Int)
+    /// Of the projection of images' patches.
+    case patchBias
     case head(HeadTensor)
 
     var isHead: Bool { if case .head = self { true } else { false } }
@@ -124,7 +126,7 @@ public final class Adapter: @unchecked Sendable {
   }
 
   public func matches() throws -> [MatchedModule] {
-    let rules = try TargetRules(targets: settings.targets, model.moduleName)
+    let rules = try TargetRules(targets: settings.targets, settings.names)
     return try use(fromCallbackToo: true) {
       targets.map { target in
         let module = model.matrices[target.matrix]

@@ -16,6 +16,8 @@ struct AdapterSettings: Sendable {
     case float32, factors
   }
 
+  /// How the rules see modules.
+  let names: ModuleName
   let ranks: AdapterRanks
   let usesDoRA: Bool
   let isNormExact: Bool
@@ -35,10 +37,16 @@ struct AdapterSettings: Sendable {
   /// The configuration of the file it came from, whose unknown keys go along into the next one.
   let foreignConfig: JSONObject
 
-  init(_ options: Options, model: Model, foreignConfig: JSONObject = JSONObject()) throws {
+  /// - Parameter names: nil: all spellings
+  init(
+    _ options: Options, model: Model, foreignConfig: JSONObject = JSONObject(),
+    names: ModuleName? = nil
+  ) throws {
+    let names = names ?? ModuleName(form: model.form)
+    self.names = names
     self.options = options
     self.foreignConfig = foreignConfig
-    ranks = try AdapterRanks(options, model.moduleName)
+    ranks = try AdapterRanks(options, names)
     usesDoRA = try options.boolean("use_dora")
     isNormExact = try options.text("dora_norm") == "exact"
     dropout = Float(try options.number("lora_dropout"))
@@ -46,7 +54,7 @@ struct AdapterSettings: Sendable {
     let wanted = try options.text("target_modules")
     targets = wanted == "auto" ? model.form.defaultTargets : wanted
     exclude = try options.text("exclude_modules")
-    layers = try LayerSelection(options, model.moduleName)
+    layers = try LayerSelection(options, names)
     allowNoMatch = try options.boolean("allow_no_match")
     modulesToSave = try options.list("modules_to_save")
     bias = Bias(rawValue: try options.text("bias")) ?? .none

@@ -9,31 +9,41 @@ struct FullTensors {
   }
 
   private(set) var chosen: [Tensor] = []
+  /// Modules that `modules_to_save` chose.
+  private(set) var saved: [String] = []
 
   /// - Parameter adapted: matrices with an adapter
   init(_ model: Model, _ settings: AdapterSettings, adapted: Set<Int>) throws {
     let all = Self.all(model, settings.head)
+    // Of the patches' projection only the bias is offered, which is no whole module.
+    let savable = all.filter { $0.place != .patchBias }
     let wanted = settings.modulesToSave.filter { !Self.heads.contains($0) }
-    let root = model.form.prefix
     for item in wanted where !settings.allowNoMatch {
-      guard all.contains(where: { Self.lies($0, in: item, root) }) else {
+      guard savable.contains(where: { settings.names.holds($0.name, moduleEndingIn: item) }) else {
         throw LorascError(
           .noMatch,
           "option modules_to_save: '\(item)' is no module that can be trained in full here",
           subject: item)
       }
     }
-    for tensor in all {
-      guard case .weight(let matrix) = tensor.place, model.matrices[matrix].kind == .conv1D,
-        let item = wanted.first(where: { Self.lies(tensor, in: $0, root) })
+    var whole: Set<String> = []
+    for tensor in savable {
+      guard
+        let item = wanted.first(where: { settings.names.holds(tensor.name, moduleEndingIn: $0) })
       else { continue }
-      throw LorascError(
-        .unsupported,
-        "option modules_to_save: \(tensor.name) is stored transposed (Conv1D); training it in full "
-          + "is not offered", subject: item)
+      if case .weight(let matrix) = tensor.place, model.matrices[matrix].kind == .conv1D {
+        throw LorascError(
+          .unsupported,
+          "option modules_to_save: \(tensor.name) is stored transposed (Conv1D); training it in "
+            + "full is not offered", subject: item)
+      }
+      whole.insert(tensor.name)
+      if tensor.name.hasSuffix(".weight") {
+        saved.append(String(tensor.name.dropLast(".weight".count)))
+      }
     }
     chosen = all.filter { tensor in
-      if wanted.contains(where: { Self.lies(tensor, in: $0, root) }) { return true }
+      if whole.contains(tensor.name) { return true }
       guard tensor.kind == .bias || tensor.name.hasSuffix(".bias") else { return false }
       switch settings.bias {
       case .none: return false
@@ -75,16 +85,12 @@ struct FullTensors {
             shape: [module.columns]))
       }
     }
-    return all
-  }
-
-  /// True where a module that holds the tensor has a name with this end, as PEFT compares.
-  private static func lies(_ tensor: Tensor, in item: String, _ root: String) -> Bool {
-    var module = (root + tensor.name)[...]
-    while let dot = module.lastIndex(of: ".") {
-      module = module[..<dot]
-      if module.hasSuffix(item) { return true }
+    if case .pixels = model.backbone.inputs {
+      all.append(
+        Tensor(
+          name: Backbone.PatchInputs.projectionName + ".bias", place: .patchBias, kind: .bias,
+          shape: [model.hiddenSize]))
     }
-    return false
+    return all
   }
 }

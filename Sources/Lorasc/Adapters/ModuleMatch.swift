@@ -6,7 +6,7 @@ struct ModuleMatch {
 
   init(_ model: Model, _ settings: AdapterSettings) throws {
     let rules = try TargetRules(
-      targets: settings.targets, exclude: settings.exclude, model.moduleName)
+      targets: settings.targets, exclude: settings.exclude, settings.names)
     let candidates = model.matrices.indices.filter { model.isBackbone($0, settings.head) }
     let names = candidates.map { model.matrices[$0].name }
     let isList = if case .names = rules.targets { true } else { false }
@@ -14,7 +14,7 @@ struct ModuleMatch {
       let module = model.matrices[index]
       if case .allLinear = rules.targets, !module.isLinear { return false }
       // What is trained in full gets no adapter beside.
-      if settings.modulesToSave.contains(where: { model.moduleName.lies(module.name, in: $0) }) {
+      if settings.modulesToSave.contains(where: { settings.names.lies(module.name, in: $0) }) {
         return false
       }
       if isList, let layers = settings.layers, !layers.contains(module.name) { return false }
@@ -37,7 +37,11 @@ struct ModuleMatch {
     if let stranger = rules.unmatchedExclusions(in: names).first {
       throw refuse("exclude_modules", stranger)
     }
-    if let stranger = rules.unmatchedItems(in: names).first {
+    // What is trained in full may be a target too, as all-linear makes it in files of PEFT's.
+    let strangers = rules.unmatchedItems(in: names).filter { item in
+      !settings.modulesToSave.contains { ModuleName.lies(item, in: $0) }
+    }
+    if let stranger = strangers.first {
       throw refuse("target_modules", stranger)
     }
     guard !targets.isEmpty else { throw refuse("target_modules", settings.targets) }
@@ -51,28 +55,10 @@ struct ModuleMatch {
   }
 }
 
-/// How rules see a module's name.
-struct ModuleName {
-  let form: Architecture
-
-  /// As the bare backbone has it, as a model with a head has it, and as some programs call it: a
-  /// rule may be for any.
-  func spellings(_ name: String) -> [String] {
-    ([name] + [form.otherName(name)].compactMap { $0 }).flatMap { [$0, form.prefix + $0] }
-  }
-
-  /// True where these parts, whole between dots, stand anywhere in the name.
-  func lies(_ name: String, in part: String) -> Bool {
-    spellings(name).contains { ("." + $0 + ".").contains("." + part + ".") }
-  }
-}
-
 extension Model {
-  var moduleName: ModuleName { ModuleName(form: form) }
-
   /// The pooler takes part only under the head that uses it, and so does the output layer.
   func isBackbone(_ matrix: Int, _ head: HeadDescription) -> Bool {
-    if matrix == backbone.pooler { return head.kind == .classifier }
+    if matrix == backbone.pooler { return classifier(head.kind)?.dense == .pooler }
     return !matrices[matrix].isOutputLayer || head.kind == .language
   }
 

@@ -92,6 +92,7 @@ struct Backbone: Sendable {
   /// Patches of an image as tokens: flattened (channel, row, column), projected; class tokens
   /// before them; positions added.
   struct PatchInputs: Sendable {
+    static let projectionName = "embeddings.patch_embeddings.projection"
     let channels: Int
     let height: Int
     let width: Int

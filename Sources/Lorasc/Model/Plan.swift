@@ -7,6 +7,7 @@ final class Plan {
   /// In the order of the model's matrices and norms.
   let layers: [any MatrixLayer]
   let norms: [Norm]
+  let patchProjection: LinearLayer?
   let stack: TransformerStack
   let head: (any OutputLayer)?
 
@@ -39,6 +40,7 @@ final class Plan {
       model.backbone, head: settings.head?.kind, composes: settings.composes, arena)
     layers = modules.matrices
     norms = modules.norms
+    patchProjection = modules.patchProjection
     stack = try TransformerStack(
       model.backbone, modules, tokens: tokens, context: settings.context,
       training: settings.training, recompute: settings.recompute, compute, arena)

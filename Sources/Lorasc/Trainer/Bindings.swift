@@ -54,6 +54,7 @@ final class Bindings {
     case .bias(let index): (plan.layers[index] as? LinearLayer)?.gradientBias = values
     case .gamma(let index): plan.norms[index].gradientGamma = values
     case .beta(let index): plan.norms[index].gradientBeta = values
+    case .patchBias: plan.patchProjection?.gradientBias = values
     case .head(let tensor):
       let module = plan.head?.module(of: tensor)
       if tensor.isBias { module?.gradientBias = values } else { module?.gradientWeight = values }

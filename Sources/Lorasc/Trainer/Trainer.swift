@@ -190,7 +190,7 @@ public final class Trainer: @unchecked Sendable {
   /// Stops the current or else the next run, accumulate or evaluate with `.interrupted`.
   public func interrupt() { interruption.set() }
 
-  /// The merged view of a matrix ("<module>.weight") or head tensor.
+  /// The merged view of a matrix ("<module>.weight"), in its file's layout, or of a head tensor.
   public func merged(_ name: String) throws -> [Float] {
     try exclusively(fromCallbackToo: true) {
       if let full = adapter.fullParameters.first(where: {
@@ -207,6 +207,7 @@ public final class Trainer: @unchecked Sendable {
       }
       let out = try FloatBuffer(count: model.matrices[matrix].count, what: name)
       try adapter.weight(ofMatrix: matrix, .merged, into: out.pointer, plan.compute)
+      try model.asStored(matrix, out)
       return out.values
     }
   }

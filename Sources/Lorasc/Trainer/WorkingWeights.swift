@@ -123,6 +123,7 @@ final class WorkingWeights {
     case .bias(let index): (plan.layers[index] as? LinearLayer)?.bias = values
     case .gamma(let index): plan.norms[index].gamma = values
     case .beta(let index): plan.norms[index].beta = values
+    case .patchBias: plan.patchProjection?.bias = values
     case .head(let tensor):
       let module = plan.head?.module(of: tensor)
       if tensor.isBias { module?.bias = values } else { module?.weight = .float32(values) }

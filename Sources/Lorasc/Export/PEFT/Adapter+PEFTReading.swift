@@ -66,9 +66,10 @@ private struct PEFTSource {
     if let text = file.metadataValue(PEFTMetadata.head) {
       described = try PEFTMetadata.options(text)
     } else if let kind = try config.headKind() ?? classifierKind() {
+      let names = try names()
       described = [("head", kind.rawValue)]
       let weight = model.classifier(kind).map { $0.output + ".weight" }
-      if let weight, let key = names()[weight], let entry = file[key], entry.shape.count == 2 {
+      if let weight, let key = names[weight], let entry = file[key], entry.shape.count == 2 {
         described.append(("num_labels", String(entry.shape[0])))
       }
     }
@@ -77,27 +78,39 @@ private struct PEFTSource {
   }
 
   /// A classifier that the configuration doesn't tell of, by its tensor.
-  private func classifierKind() -> HeadKind? {
+  private func classifierKind() throws -> HeadKind? {
+    let names = try names()
     let weight = model.classifier(.classifier).map { $0.output + ".weight" }
-    return weight.flatMap { names()[$0] } == nil ? nil : .classifier
+    return weight.flatMap { names[$0] } == nil ? nil : .classifier
   }
 
   /// Keys of the file by the trainable tensors' names.
-  private func names() -> [String: String] {
+  /// - Throws: `.mismatch` for two keys of one tensor
+  private func names() throws -> [String: String] {
     var names: [String: String] = [:]
     for entry in file.entries {
-      if let name = PEFTKeys.name(entry.name, prefix: model.form.prefix) {
-        names[name] = entry.name
+      guard let name = PEFTKeys.name(entry.name, model.form) else { continue }
+      if let other = names.updateValue(entry.name, forKey: name) {
+        throw LorascError(
+          .mismatch, "\(directory): \(other) and \(entry.name) are both \(name)", subject: name)
       }
     }
     return names
+  }
+
+  /// PEFT writes embeddings and output layers that have an adapter beside it, as they are.
+  private func isCopyOfBase(_ name: String, _ key: String) throws -> Bool {
+    guard let base = try? model.tensor(name), try model.shape(of: name) == file[key]?.shape
+    else { return false }
+    let copy = try file.float32(key)
+    return base.withBuffer { base in copy.withBuffer { base.elementsEqual($0) } }
   }
 
   /// The file's values for each parameter, by its index.
   /// - Throws: `.mismatch` with the keys that don't fit, `.nonFinite`
   func values(of parameters: [Parameter], _ description: HeadDescription) throws -> [Int: FloatView]
   {
-    var names = names()
+    var names = try names()
     var wrong: [String] = []
     let isHeadApart = description.kind == .meanLinear
     let needsHead = try isHeadApart ? head != nil : config.headKind() != nil
@@ -128,7 +141,8 @@ private struct PEFTSource {
       }
       values[index] = view
     }
-    wrong += names.values.sorted().map { "unexpected " + $0 }
+    wrong += try names.filter { try !isCopyOfBase($0.key, $0.value) }.values.sorted()
+      .map { "unexpected " + $0 }
     guard wrong.isEmpty else {
       let more = wrong.count > 8 ? "; and \(wrong.count - 8) more" : ""
       throw LorascError(

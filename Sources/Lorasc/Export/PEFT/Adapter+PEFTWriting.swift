@@ -46,7 +46,8 @@ private struct PEFTFolder {
   func write(to directory: String) throws -> SaveReport {
     let folder = try AtomicFolder(path: directory)
     var config = PEFTConfig(adapter.foreignConfig)
-    try config.take(try options(), adapter.model, adapter.head.kind)
+    try config.take(
+      try PEFTRules(adapter).options(for: exported), adapter.model, adapter.head.kind)
     try folder.write(try JSONValue.object(config.json).text(), to: PEFTConfig.file)
     let full = adapter.fullParameters.filter { !isHeadApart || !$0.place.isHead }
     try write(
@@ -71,8 +72,8 @@ private struct PEFTFolder {
       let module = adapter.model.matrices[target.matrix]
       func key(_ parameter: Int) -> String {
         PEFTKeys.key(
-          adapter.parameters.list[parameter].name,
-          prefix: adapter.model.prefix(ofModule: module.name, adapter.head.kind), isAdapted: true)
+          adapter.model.form.inMemory(adapter.parameters.list[parameter].name),
+          prefix: adapter.model.prefix(of: module.name, adapter.head.kind), isAdapted: true)
       }
       var tensors: [Tensor] = [
         (key(target.a), [expert.rank, module.inFeatures], expert.a),
@@ -91,11 +92,11 @@ private struct PEFTFolder {
     let description = adapter.parameters.list[parameter]
     let values = try FloatBuffer(count: description.count, what: description.name)
     adapter.fullValue(parameter, .merged, into: values.pointer)
-    let module = description.name.dropLast(".bias".count)
+    let module = description.name.split(separator: ".").dropLast().joined(separator: ".")
     let key = PEFTKeys.key(
-      description.name,
-      prefix: full.place.isHead ? "" : adapter.model.prefix(of: adapter.head.kind),
-      isAdapted: adapted.contains(String(module)))
+      adapter.model.form.inMemory(description.name),
+      prefix: full.place.isHead ? "" : adapter.model.prefix(of: module, adapter.head.kind),
+      isAdapted: adapted.contains(module))
     return (key, description.shape, values)
   }
 
@@ -114,38 +115,6 @@ private struct PEFTFolder {
       }
     }
     try writer.commit()
-  }
-
-  /// Options that say what the exported experts are: the adapter's own, or exact ranks with
-  /// scale 1 for each module by its whole name.
-  private func options() throws -> Options {
-    var options = adapter.settings.options
-    guard !exported.isCurrentExpert else { return options }
-    try options.setExactRanks(
-      exported.experts.map { (adapter.model.matrices[$0.matrix].name, $0.rank) })
-    return options
-  }
-}
-
-extension Options {
-  /// Adapters on exactly these modules, with these ranks and scale 1.
-  mutating func setExactRanks(_ ranks: [(module: String, rank: Int)]) throws {
-    let largest = ranks.map(\.rank).max() ?? 1
-    var pattern = JSONObject()
-    for (module, rank) in ranks where rank != largest {
-      pattern[PEFTConfig.escaped(module)] = .integer(Int64(rank))
-    }
-    let text = try JSONValue.object(pattern).text(.compact)
-    let values = [
-      "r": String(largest), "lora_alpha": String(largest), "use_rslora": "false",
-      "use_dora": "false", "init_lora_weights": "default", "ranks": "", "rank_pattern": text,
-      "alpha_pattern": text, "exclude_modules": "", "layers_to_transform": "",
-      "layers_pattern": "",
-    ]
-    for (key, value) in values { try set(key, value) }
-    if !ranks.isEmpty {
-      try set("target_modules", ranks.map(\.module).joined(separator: ","))
-    }
   }
 }
 

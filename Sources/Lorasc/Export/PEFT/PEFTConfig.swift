@@ -68,10 +68,7 @@ struct PEFTConfig {
       ("exclude_modules", try selection("exclude_modules") ?? ""),
       ("layers_to_transform", try indices()),
       ("layers_pattern", try selectionItems("layers_pattern").joined(separator: ",")),
-      (
-        "modules_to_save",
-        try modulesToSave().filter { !Self.heads.contains($0) }.joined(separator: ",")
-      ),
+      ("modules_to_save", try modulesToSave().joined(separator: ",")),
       ("bias", try json.optionalString("bias") ?? "none"),
       ("init_lora_weights", try initialization()),
     ]
@@ -179,9 +176,10 @@ struct PEFTConfig {
     json["layers_to_transform"] = layers.isEmpty ? .null : .array(layers.map { .integer($0) })
     let patterns = try options.list("layers_pattern")
     json["layers_pattern"] = patterns.isEmpty ? .null : .array(patterns.map { .string($0) })
+    let ofHead = Self.saved(head, model)
     let saved =
-      try options.list("modules_to_save").filter { !Self.heads.contains($0) }
-      + Self.saved(head, model)
+      try options.list("modules_to_save")
+      .filter { !Self.heads.contains($0) && !ofHead.contains($0) } + ofHead
     json["modules_to_save"] = saved.isEmpty ? .null : .array(saved.map { .string($0) })
     json["bias"] = try text("bias")
     json["init_lora_weights"] =
@@ -206,7 +204,7 @@ struct PEFTConfig {
   }
 
   /// Whole numbers as integers, as PEFT's own files have them.
-  private static func number(_ value: Double) -> JSONValue {
+  static func number(_ value: Double) -> JSONValue {
     Int64(exactly: value).map { .integer($0) } ?? .number(value)
   }
 }

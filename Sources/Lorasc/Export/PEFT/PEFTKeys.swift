@@ -18,17 +18,21 @@ enum PEFTKeys {
     return root + prefix + name
   }
 
-  /// The trainable tensor's name that a key stands for; nil for copies that PEFT writes beside:
-  /// what a module that is trained in full was before, and its values under a second name.
-  /// - Parameter prefix: of the architecture
-  static func name(_ key: String, prefix: String) -> String? {
+  /// The name of the adapter's or model's tensor that a key stands for; nil for copies that PEFT
+  /// writes beside: what a module that is trained in full was before, and its values under a second
+  /// name.
+  static func name(_ key: String, _ form: Architecture) -> String? {
     if key.contains(".original_module.") || key.contains(".modules_to_save.") { return nil }
     var name = key[...]
-    for start in [root, prefix] where name.hasPrefix(start) { name = name.dropFirst(start.count) }
+    for start in [root, form.prefix] where name.hasPrefix(start) {
+      name = name.dropFirst(start.count)
+    }
     var text = String(name)
-    if text.hasSuffix(".base_layer.bias") { text = text.dropLast("base_layer.bias".count) + "bias" }
+    for end in ["weight", "bias"] where text.hasSuffix(".base_layer." + end) {
+      text = text.dropLast("base_layer.\(end)".count) + end
+    }
     if text.hasSuffix(".lora_magnitude_vector.weight") { text.removeLast(".weight".count) }
-    return text
+    return form.inFile(text)
   }
 }
 
@@ -41,8 +45,11 @@ extension Model {
     }
   }
 
-  /// The same for a module: the output layer stands beside the backbone.
-  func prefix(ofModule name: String, _ head: HeadKind) -> String {
-    matrices.contains { $0.isOutputLayer && $0.name == name } ? "" : prefix(of: head)
+  /// The same for a module or tensor: the output layer stands beside the backbone.
+  func prefix(of name: String, _ head: HeadKind) -> String {
+    let isBeside = matrices.contains {
+      $0.isOutputLayer && (name + ".").hasPrefix($0.name + ".")
+    }
+    return isBeside ? "" : prefix(of: head)
   }
 }

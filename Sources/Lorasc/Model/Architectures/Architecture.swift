@@ -10,8 +10,8 @@ struct Architecture: Sendable {
   let headClasses: [HeadKind: String]
   /// Names of attention modules that get adapters unless options say otherwise, as in PEFT.
   let defaultTargets: String
-  /// Another way in which programs name a module; nil: there is none.
-  var otherName: @Sendable (String) -> String? = { _ in nil }
+  /// How transformers names modules in memory, where its files name them otherwise.
+  var renaming: ModuleRenaming?
   let classifier: @Sendable (Backbone) -> ClassifierForm?
   let tokenClassifier: ClassifierForm?
   let backbone: @Sendable (ConfigReader, NamedTensors) throws -> Backbone
@@ -27,6 +27,12 @@ struct Architecture: Sendable {
     return found
   }
 
+  /// A module's or tensor's name as it is in memory.
+  func inMemory(_ name: String) -> String { renaming?.inMemory(name) ?? name }
+
+  /// The other way.
+  func inFile(_ name: String) -> String { renaming?.inFile(name) ?? name }
+
   static let all: [Architecture] =
     [.bert, .roberta, .xlmRoberta, .distilBert, .gpt2, .vit, .deit] + llamaFamily
 }
@@ -35,7 +41,7 @@ struct Architecture: Sendable {
 /// dense module, a linear one.
 struct ClassifierForm: Sendable {
   enum Selection: Sendable { case first, last, mean, each }
-  enum Dense: Sendable {
+  enum Dense: Sendable, Equatable {
     /// The backbone's pooler: frozen unless targeted or in `modules_to_save`.
     case pooler
     /// A module of the head, trained with it.

@@ -11,26 +11,24 @@ extension Architecture {
   {
     Architecture(
       modelType: modelType, prefix: modelType + ".", baseClass: name + "Model",
-      headClasses: [.classifier: name + "ForImageClassification"], defaultTargets: "query,value",
-      otherName: nameInMemory, classifier: { _ in ClassifierForm(hasDropout: false) },
+      headClasses: [.classifier: name + "ForImageClassification"], defaultTargets: "q_proj,v_proj",
+      renaming: namesInMemory, classifier: { _ in ClassifierForm(hasDropout: false) },
       tokenClassifier: nil,
       backbone: { config, tensors in try visionBackbone(config, tensors, classTokens: classTokens) }
     )
   }
 }
 
-/// "encoder.layer.0.attention.attention.query" is "layers.0.attention.q_proj" in transformers 5.
-private func nameInMemory(_ name: String) -> String? {
-  let parts = name.split(separator: ".", omittingEmptySubsequences: false)
-  guard parts.count > 3, parts[0] == "encoder", parts[1] == "layer" else { return nil }
-  let rest = parts[3...].joined(separator: ".")
-  let renamed = [
-    "attention.attention.query": "attention.q_proj", "attention.attention.key": "attention.k_proj",
-    "attention.attention.value": "attention.v_proj", "attention.output.dense": "attention.o_proj",
-    "intermediate.dense": "mlp.fc1", "output.dense": "mlp.fc2",
-  ]
-  return "layers.\(parts[2]).\(renamed[rest] ?? rest)"
-}
+private let namesInMemory = ModuleRenaming(
+  layers: (file: "encoder.layer", memory: "layers"),
+  modules: [
+    (file: "attention.attention.query", memory: "attention.q_proj"),
+    (file: "attention.attention.key", memory: "attention.k_proj"),
+    (file: "attention.attention.value", memory: "attention.v_proj"),
+    (file: "attention.output.dense", memory: "attention.o_proj"),
+    (file: "intermediate.dense", memory: "mlp.fc1"),
+    (file: "output.dense", memory: "mlp.fc2"),
+  ])
 
 private func visionBackbone(_ config: ConfigReader, _ tensors: NamedTensors, classTokens: [String])
   throws -> Backbone
@@ -98,7 +96,7 @@ private func patchInputs(
       .format, "config.json: images of \(height) x \(width) in patches of \(patch) x \(other)",
       subject: "patch_size")
   }
-  let projection = "embeddings.patch_embeddings.projection"
+  let projection = Backbone.PatchInputs.projectionName
   let count = classTokens.count + (height / patch) * (width / patch)
   return Backbone.PatchInputs(
     channels: channels, height: height, width: width, patch: patch,

@@ -78,23 +78,30 @@ final class TokenInputLayer: InputLayer {
   }
 }
 
-/// Patches of images, projected, with class tokens before and positions added. Frozen.
+/// Patches of images, projected, with class tokens before and positions added. Frozen but for the
+/// projection's bias.
 final class PatchInputLayer: InputLayer {
   private let inputs: Backbone.PatchInputs
-  private let projection: LinearLayer
+  private let projection: LinearLayer?
   private let hidden: Int
   private let embedded: UnsafeMutablePointer<Float>
 
-  init(_ inputs: Backbone.PatchInputs, hidden: Int, tokens: Int, _ arena: Arena) throws {
+  init(
+    _ inputs: Backbone.PatchInputs, _ projection: LinearLayer?, hidden: Int, tokens: Int,
+    _ arena: Arena
+  ) throws {
     self.inputs = inputs
+    self.projection = projection
     self.hidden = hidden
-    projection = LinearLayer(
-      "embeddings.patch_embeddings.projection", inFeatures: inputs.patchPixels,
-      outFeatures: hidden, weight: .float32(inputs.projection.pointer), bias: inputs.bias.pointer)
     embedded = try arena.matrix(tokens, hidden, "plan.embedded")
   }
 
-  var isTrained: Bool { false }
+  var isTrained: Bool { projection?.isTrained == true }
+
+  /// Elements before a row's first patch.
+  private func firstPatch(ofRow row: Int, _ batch: StagedBatch) -> Int {
+    (Int(batch.starts[row]) + inputs.classTokens.count) * hidden
+  }
 
   func forward(_ batch: StagedBatch, dropout: DropoutPlan, _ compute: Compute)
     -> UnsafeMutablePointer<Float>
@@ -106,9 +113,9 @@ final class PatchInputLayer: InputLayer {
       for (place, token) in inputs.classTokens.enumerated() {
         axpby(1, token.pointer, 0, start + place * hidden, hidden)
       }
-      projection.forward(
+      projection?.forward(
         patches + row * inputs.patches * inputs.patchPixels, ldx: inputs.patchPixels,
-        start + inputs.classTokens.count * hidden, ldy: hidden, rows: inputs.patches,
+        embedded + firstPatch(ofRow: row, batch), ldy: hidden, rows: inputs.patches,
         dropout: .none, compute)
       axpby(1, inputs.positions.pointer, 1, start, inputs.tokens * hidden)
     }
@@ -120,5 +127,15 @@ final class PatchInputLayer: InputLayer {
   func backward(
     _ gradient: UnsafeMutablePointer<Float>, _ batch: StagedBatch, dropout: DropoutPlan,
     _ compute: Compute
-  ) {}
+  ) {
+    guard let patches = batch.patches else { return }
+    dropout.hidden("embeddings")?
+      .apply(gradient, gradient, rows: batch.tokenCount, columns: hidden, compute)
+    for row in 0..<batch.rows {
+      projection?.backward(
+        gradient + firstPatch(ofRow: row, batch), lddy: hidden,
+        x: patches + row * inputs.patches * inputs.patchPixels, ldx: inputs.patchPixels, dx: nil,
+        lddx: 0, rows: inputs.patches, dropout: .none, compute)
+    }
+  }
 }

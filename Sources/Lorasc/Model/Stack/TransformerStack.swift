@@ -3,6 +3,8 @@ struct StackModules {
   let linears: [LinearLayer]
   let embeddings: [EmbeddingLayer]
   let norms: [Norm]
+  /// Of images.
+  let patchProjection: LinearLayer?
   /// Where weights that aren't held as float32 become it; nil: there are none.
   let expansion: Expansion?
 
@@ -17,6 +19,15 @@ struct StackModules {
     for linear in linears { linear.expansion = expansion }
     embeddings = backbone.matrices.filter { !$0.isLinear }.map { EmbeddingLayer($0) }
     norms = backbone.norms.map { Norm($0) }
+    patchProjection =
+      if case .pixels(let inputs) = backbone.inputs {
+        LinearLayer(
+          Backbone.PatchInputs.projectionName, inFeatures: inputs.patchPixels,
+          outFeatures: backbone.sizes.hidden, weight: .float32(inputs.projection.pointer),
+          bias: inputs.bias.pointer)
+      } else {
+        nil
+      }
   }
 
   /// In the order of the backbone's matrices.
@@ -72,7 +83,7 @@ final class TransformerStack {
       case .tokens(let inputs):
         try TokenInputLayer(inputs, modules, hidden: hidden, tokens: tokens, arena)
       case .pixels(let inputs):
-        try PatchInputLayer(inputs, hidden: hidden, tokens: tokens, arena)
+        try PatchInputLayer(inputs, modules.patchProjection, hidden: hidden, tokens: tokens, arena)
       }
     attention = try Attention(
       backbone.sizes, backbone.attention, longest: longest, tokens: tokens, lanes: compute.threads,
