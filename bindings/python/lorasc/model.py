@@ -18,7 +18,7 @@ from ._handle import Handle
 from ._library import library
 from ._options import Options, refuse_foreign
 from ._predict import What, predict
-from ._tensors import copy_tensor, list_tensors
+from ._tensors import copy_tensor, fill_text, list_tensors
 from .batch import Batch
 from .errors import DataError, NotFoundError, Status, check, encode_text
 from .reports import Estimate, ModelInfo, TensorInfo, from_struct
@@ -31,17 +31,18 @@ Text = str | tuple[str, str]
 
 
 class Model(Handle):
-    """A Hugging Face folder, opened: an immutable backbone and, where it has one, its head.
+    """A Hugging Face folder or a GGUF file, opened: an immutable backbone, and its head if any.
 
     Any number of adapters, trainers and threads may share a model. Its files must not be
     changed while it is open, since their weights stay memory mapped.
 
     Args:
-        path: a folder with config.json and model.safetensors (or its sharded index).
-        options: of scope "model": ``threads``, ``kernels``, ``truncation``.
+        path: a folder with config.json and model.safetensors (or its sharded index), or a GGUF
+            file of architecture llama, qwen2, gpt2 or bert.
+        options: of scope "model": ``threads``, ``kernels``, ``truncation``, ``dtype``.
 
     Attributes:
-        path: the folder.
+        path: the folder or file.
         info: sizes and kind, see ModelInfo.
 
     Raises:
@@ -83,9 +84,9 @@ class Model(Handle):
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """config.json as it is."""
-        with open(self.path / "config.json", encoding="utf-8") as file:
-            config: dict[str, Any] = json.load(file)
+        """config.json; of a GGUF file, what its metadata says in config.json's keys."""
+        call = library().lorasc_model_config
+        config: dict[str, Any] = json.loads(fill_text(lambda *buf: call(self._handle, *buf)))
         return config
 
     @property

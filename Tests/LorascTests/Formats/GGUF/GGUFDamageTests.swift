@@ -77,7 +77,7 @@ import Testing
       GGUFBytes.number(UInt32(9)) + GGUFBytes.number(UInt64(1)),
     ]
     var accepted = 0
-    for round in 0..<120_000 {
+    for round in 0..<60_000 {
       var bytes: [UInt8]
       if round % 4 == 0 {
         bytes = mutate(Self.sample, &random)
@@ -98,6 +98,6 @@ import Testing
       let held = file.tensors.reduce(0) { $0 + file.content($1).count }
       if held > bytes.count { Issue.record("round \(round)") }
     }
-    #expect(accepted > 500)
+    #expect(accepted > 300)
   }
 }
