@@ -175,12 +175,15 @@ lorasc_status lorasc_option_describe(size_t index, lorasc_option_info *info);
  * immutable, reference-counted, shared by any number of adapters and trainers. */
 typedef struct lorasc_model lorasc_model;
 
-/* Opens a Hugging Face folder: config.json and model.safetensors (or its sharded index).
- * Encoders: bert, roberta, xlm-roberta, distilbert. Decoders: llama, mistral, qwen2, gpt2.
- * Images: vit, deit. Names with or without the prefix of a class with a head. Weights in F32 stay memory
- * mapped: the files must not be changed while the model is open. F16 and BF16 are
- * widened to F32. `options` may be NULL: `threads`, for lorasc_predict and
- * lorasc_generate, `kernels` and `truncation` are read.
+/* Opens a Hugging Face folder, config.json and model.safetensors (or its sharded index), or a
+ * GGUF file, versions 2 and 3, of architecture llama, qwen2, gpt2 or bert.
+ * Folders: encoders bert, roberta, xlm-roberta, distilbert; decoders llama, mistral, qwen2, gpt2;
+ * images vit, deit; names with or without the prefix of a class with a head.
+ * Weights stay memory mapped as they are stored, F32, F16, BF16, and of GGUF files Q8_0, Q4_0,
+ * Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, and are widened to F32 where they are used: the files must not
+ * be changed while the model is open. A GGUF file's tensors have the names, shapes and order of
+ * rows that transformers gives them, everywhere. `options` may be NULL: those of scope "model"
+ * are read.
  * E_NOT_FOUND, E_IO, E_FORMAT, E_ARCHITECTURE, E_UNSUPPORTED, E_NONFINITE, E_MEMORY.
  * Since 0.1. */
 lorasc_status lorasc_model_open(const char *path, lorasc_options *options, lorasc_model **model);
@@ -200,6 +203,11 @@ typedef struct lorasc_model_description {
   char kernels[32];       /* "baseline", "avx2" or "avx512" */
 } lorasc_model_description;
 lorasc_status lorasc_model_info(lorasc_model *model, lorasc_model_description *info);
+
+/* The text of config.json; of a GGUF file, what its metadata says in config.json's keys.
+ * capacity and *need count bytes with the final NUL. Since 0.1. */
+lorasc_status lorasc_model_config(lorasc_model *model, char *buffer, size_t capacity,
+                                  size_t *need);
 
 typedef struct lorasc_tensor_info {
   uint32_t struct_size;

@@ -45,5 +45,7 @@ public func makeKernelTable() -> lorasc_kernels {
     bf16_to_f32: bf16ToF32,
     f16_to_f32: f16ToF32,
     f32_to_bf16: f32ToBF16,
-    f32_to_f16: f32ToF16)
+    f32_to_f16: f32ToF16,
+    dequantize: dequantize,
+    quantize_q8_0: quantizeQ8_0)
 }

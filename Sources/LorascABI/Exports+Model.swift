@@ -47,6 +47,16 @@ public func lorasc_model_info(
   }
 }
 
+@_cdecl("lorasc_model_config") @implementation
+public func lorasc_model_config(
+  _ model: OpaquePointer!, _ buffer: UnsafeMutablePointer<CChar>!, _ capacity: Int,
+  _ need: UnsafeMutablePointer<Int>!
+) -> lorasc_status {
+  call {
+    try fill(buffer, capacity, need, text: try LorascABI.model(model).configuration())
+  }
+}
+
 @_cdecl("lorasc_model_tensor_count") @implementation
 public func lorasc_model_tensor_count(_ model: OpaquePointer!) -> Int {
   var count = 0

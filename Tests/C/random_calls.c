@@ -293,7 +293,7 @@ static lorasc_status call(void) {
       problem("an output touched on failure");            \
     }                                                     \
     return status;
-  switch (pick(60)) {
+  switch (pick(62)) {
     case 0: doing = "options_create"; return create_options();
     case 1:
       doing = "options_set";
@@ -490,6 +490,7 @@ static lorasc_status call(void) {
                              one_in(2) ? NULL : token, made,
                              one_in(3) ? NULL : (int32_t *)(void *)floats, given, need());
     }
+    DO(58, lorasc_model_config(handle(MODEL), text, capacity(), need()))
     DO(46, lorasc_unbind((lorasc_signal_fn)(uintptr_t)next_random(&state)))
     default: doing = "status_name"; lorasc_status_name((int32_t)next_random(&state));
       return LORASC_OK;

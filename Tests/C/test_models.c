@@ -67,6 +67,23 @@ void model_tensors(void) {
   lorasc_model_free(model);
 }
 
+void model_config(void) {
+  char text[4096];
+  lorasc_model *model;
+  size_t need;
+  REQUIRE(CHECK_OK(lorasc_model_open(tiny_model_path(), NULL, &model)));
+  CHECK_OK(lorasc_model_config(model, NULL, 0, &need));
+  CHECK(need > 2 && need <= sizeof text);
+  text[0] = 1;
+  CHECK_STATUS(lorasc_model_config(model, text, need - 1, &need), LORASC_E_BUFFER);
+  CHECK(text[0] == 1);
+  CHECK_OK(lorasc_model_config(model, text, sizeof text, &need));
+  CHECK(strlen(text) + 1 == need && text[0] == '{');
+  CHECK(strstr(text, "\"model_type\"") && strstr(text, "\"hidden_size\""));
+  CHECK_STATUS(lorasc_model_config(model, NULL, 0, NULL), LORASC_E_ARGUMENT);
+  lorasc_model_free(model);
+}
+
 void model_references(void) {
   lorasc_model *model;
   lorasc_model_description info = {.struct_size = sizeof info};

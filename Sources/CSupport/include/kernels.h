@@ -27,6 +27,20 @@ typedef enum lorasc_activation {
   LORASC_ACTIVATION_TANH = 4
 } lorasc_activation;
 
+/* Quantised blocks of GGUF files, by their tags there. */
+typedef enum lorasc_block {
+  LORASC_BLOCK_Q4_0 = 2, /* 32 values in 18 bytes  */
+  LORASC_BLOCK_Q4_1 = 3, /* 32 in 20               */
+  LORASC_BLOCK_Q5_0 = 6, /* 32 in 22               */
+  LORASC_BLOCK_Q5_1 = 7, /* 32 in 24               */
+  LORASC_BLOCK_Q8_0 = 8, /* 32 in 34               */
+  LORASC_BLOCK_Q2_K = 10, /* 256 in 84             */
+  LORASC_BLOCK_Q3_K = 11, /* 256 in 110            */
+  LORASC_BLOCK_Q4_K = 12, /* 256 in 144            */
+  LORASC_BLOCK_Q5_K = 13, /* 256 in 176            */
+  LORASC_BLOCK_Q6_K = 14  /* 256 in 210            */
+} lorasc_block;
+
 /* Philox4x32-10. Element i of a stream takes word (i & 3) of the block with
    counter (i >> 2, stream) under `key`: any range can be made on its own. */
 typedef struct lorasc_random_stream {
@@ -139,6 +153,13 @@ typedef struct lorasc_kernels {
   /* Round to nearest even; NaN stays NaN; overflow to infinity. */
   void (*f32_to_bf16)(const float *x, uint16_t *y, ptrdiff_t n);
   void (*f32_to_f16)(const float *x, uint16_t *y, ptrdiff_t n);
+
+  /* n blocks of a kind to n times their values, as the gguf package's dequantize: the same bits
+     at every CPU level. blocks needs no alignment. Unknown kinds do nothing. */
+  void (*dequantize)(int32_t kind, const uint8_t *blocks, float *y, ptrdiff_t n);
+  /* 32 n finite values to n blocks of Q8_0, as the gguf package's quantize; blocks at an even
+     address. */
+  void (*quantize_q8_0)(const float *x, uint8_t *blocks, ptrdiff_t n);
 } lorasc_kernels;
 
 /* 0 baseline, 1 AVX2 (Haswell: with FMA, F16C, BMI, LZCNT), 2 AVX-512 (Skylake-X: F, CD, BW, DQ,

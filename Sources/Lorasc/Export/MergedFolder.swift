@@ -142,7 +142,7 @@ private final class MergedFolder {
     for parameter in headParameters {
       let description = adapter.parameters.list[parameter]
       tensors.append(
-        .init(name: description.name, type: written(.f32), shape: description.shape))
+        .init(name: description.name, type: written(.plain(.f32)), shape: description.shape))
     }
     let writer = try SafetensorsWriter(
       path: try folder.path(of: TensorStore.single), tensors: tensors,
@@ -167,27 +167,32 @@ private final class MergedFolder {
   ]
 
   /// The base's tensors without heads of other tasks, wide types first.
-  private func backboneTensors() throws -> [TensorEntry] {
-    let entries = try model.store.names
+  private func backboneTensors() throws -> [StoredTensor] {
+    let tensors = try model.store.names
       .filter { name in
         if isBesideBackbone(name) { return adapter.head.kind == .language }
         return name.hasPrefix(model.prefix) && !Self.headNames.contains { name.hasPrefix($0) }
       }
-      .map { try model.store.entry($0) }
+      .map { try model.store.tensor($0) }
     // A stable sort: the file's order within a width.
-    return entries.enumerated()
-      .sorted { ($1.element.type.bits, $0.offset) < ($0.element.type.bits, $1.offset) }
+    return tensors.enumerated()
+      .sorted { a, b in
+        (written(b.element.type).bits, a.offset) < (written(a.element.type).bits, b.offset)
+      }
       .map(\.element)
   }
 
-  /// The element type that a tensor of the base is written in.
-  private func written(_ base: TensorType) -> TensorType {
-    [.f32, .f16, .bf16].contains(base) ? type.tensorType ?? base : base
+  /// The element type that a tensor of the base is written in; of quantised ones float32, which
+  /// holds their values exactly.
+  private func written(_ stored: StoredType) -> TensorType {
+    let base: TensorType = if case .plain(let plain) = stored { plain } else { .f32 }
+    return [.f32, .f16, .bf16].contains(base) ? type.tensorType ?? base : base
   }
 
-  private func append(_ entry: TensorEntry, _ source: Source?, _ writer: SafetensorsWriter) throws {
-    if source == nil, written(entry.type) == entry.type {
-      return try writer.append(try model.store.bytes(entry.name))
+  private func append(_ entry: StoredTensor, _ source: Source?, _ writer: SafetensorsWriter) throws
+  {
+    if source == nil, entry.layout == .same, .plain(written(entry.type)) == entry.type {
+      return try withExtendedLifetime(entry.owner) { try writer.append(entry.bytes) }
     }
     let base = try model.store.float32(entry.name)
     let merged = try FloatBuffer(count: entry.elementCount, what: entry.name)
@@ -203,7 +208,7 @@ private final class MergedFolder {
     }
     guard [.f32, .f16, .bf16].contains(written(entry.type)) else {
       throw LorascError(
-        .unsupported, "\(entry.name): merged weights cannot be written as \(entry.type.rawValue)",
+        .unsupported, "\(entry.name): merged weights cannot be written as \(entry.type.name)",
         subject: entry.name)
     }
     try rounding.append(
@@ -216,7 +221,7 @@ private final class MergedFolder {
     )
     adapter.fullValue(parameter, .merged, into: values.pointer)
     try rounding.append(
-      values, as: written(.f32), adapter.parameters.list[parameter].name, to: writer)
+      values, as: written(.plain(.f32)), adapter.parameters.list[parameter].name, to: writer)
   }
 
   // MARK: Descriptions
@@ -283,7 +288,7 @@ private final class MergedFolder {
     let writer = try SafetensorsWriter(
       path: try folder.path(of: "2_Dense/model.safetensors"),
       tensors: parameters.map {
-        .init(name: $0.1, type: written(.f32), shape: adapter.parameters.list[$0.0].shape)
+        .init(name: $0.1, type: written(.plain(.f32)), shape: adapter.parameters.list[$0.0].shape)
       }, metadata: [("format", "pt")])
     for (parameter, _) in parameters { try appendHead(parameter, writer) }
     try writer.commit()

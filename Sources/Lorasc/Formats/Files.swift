@@ -150,9 +150,10 @@ enum Files {
 }
 
 extension LorascError {
-  /// The same error with the file it came from in front of the message.
+  /// The same error with the file it came from in front of the message, unless it is there.
   func inFile(_ path: String) -> LorascError {
-    LorascError(
+    if message.hasPrefix(path + ":") { return self }
+    return LorascError(
       status, "\(path): \(message)", subject: subject.isEmpty ? path : subject, errno: errno)
   }
 }

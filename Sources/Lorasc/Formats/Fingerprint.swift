@@ -70,17 +70,17 @@ struct Fingerprint: Sendable {
 
 extension TensorStore {
   /// The fingerprint over names, types, shapes and all bytes, in the order of the
-  /// names' UTF-8 bytes: how the tensors are spread over shards doesn't count. Reads
+  /// names' UTF-8 bytes: how the tensors are spread over files doesn't count. Reads
   /// everything, so callers keep the result.
   func fingerprint() throws -> UInt64 {
     var fingerprint = Fingerprint()
     for name in names.sorted(by: { $0.utf8.lexicographicallyPrecedes($1.utf8) }) {
-      let entry = try entry(name)
+      let tensor = try tensor(name)
       fingerprint.combine(name)
-      fingerprint.combine(entry.type.rawValue)
-      fingerprint.combine(UInt64(entry.shape.count))
-      for size in entry.shape { fingerprint.combine(UInt64(size)) }
-      fingerprint.combine(try bytes(name))
+      fingerprint.combine(tensor.type.name)
+      fingerprint.combine(UInt64(tensor.shape.count))
+      for size in tensor.shape { fingerprint.combine(UInt64(size)) }
+      withExtendedLifetime(tensor.owner) { fingerprint.combine(tensor.bytes) }
     }
     return fingerprint.value
   }

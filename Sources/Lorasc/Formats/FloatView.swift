@@ -63,30 +63,53 @@ final class FloatView: @unchecked Sendable {
     owner = values
   }
 
-  /// - Parameter owner: keeps `bytes` valid.
+  /// The values in the file's order.
   /// - Throws: `.unsupported` for a type that holds no such floats; `.outOfMemory`.
-  init(entry: TensorEntry, bytes: UnsafeRawBufferPointer, owner: AnyObject) throws {
-    shape = entry.shape
-    count = entry.elementCount
-    if entry.type == .f32, let start = bytes.baseAddress, Int(bitPattern: start) % 4 == 0 {
+  init(_ tensor: StoredTensor) throws {
+    shape = tensor.shape
+    count = tensor.elementCount
+    let bytes = tensor.bytes
+    if tensor.type == .plain(.f32), let start = bytes.baseAddress, Int(bitPattern: start) % 4 == 0 {
       // Safe: because the span holds elementCount floats and starts aligned; it is
       // only read, and as nothing else than floats.
       pointer = start.assumingMemoryBound(to: Float.self)
       isInPlace = true
-      self.owner = owner
+      owner = tensor.owner
       return
     }
-    guard [.f32, .f16, .bf16, .f64].contains(entry.type) else {
-      throw LorascError(
+    func unreadable() -> LorascError {
+      LorascError(
         .unsupported,
-        "tensor \(quoted(entry.name)): \(entry.type.rawValue) cannot be read as float32",
-        subject: entry.name)
+        "tensor \(quoted(tensor.name)): \(tensor.type.name) cannot be read as float32",
+        subject: tensor.name)
     }
-    let copy = try FloatBuffer(count: entry.elementCount, what: entry.name)
-    Self.convert(bytes, entry.type, to: copy.pointer, count: entry.elementCount)
+    guard tensor.type.isFloat else { throw unreadable() }
+    let copy = try FloatBuffer(count: tensor.elementCount, what: tensor.name)
+    switch tensor.type {
+    case .plain(let type):
+      Self.convert(bytes, type, to: copy.pointer, count: tensor.elementCount)
+    case .quantized:
+      // The same bits at each level.
+      let kernels = try KernelLevel.best.table()
+      guard let reader = BlockReader(tensor.type, bytes, kernels) else { throw unreadable() }
+      reader.copy(0..<tensor.elementCount, to: copy.pointer)
+    }
     pointer = UnsafePointer(copy.pointer)
     isInPlace = false
-    self.owner = copy
+    owner = copy
+  }
+
+  /// Rows of a matrix, or elements of a vector, in another order, in memory of its own.
+  /// - Parameter source: which row becomes row i
+  func rows(_ source: (Int) -> Int) throws -> FloatView {
+    let columns = count / max(1, shape.first ?? 1)
+    let copy = try FloatBuffer(count: count, what: "reordered tensor")
+    withBuffer { _ in
+      for row in 0..<(columns > 0 ? count / columns : 0) {
+        (copy.pointer + row * columns).update(from: pointer + source(row) * columns, count: columns)
+      }
+    }
+    return FloatView(shape: shape, copy)
   }
 
   /// Safe: because the callers give `count` elements of `type` in `bytes` (checked when

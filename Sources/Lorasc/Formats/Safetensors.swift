@@ -69,8 +69,13 @@ final class SafetensorsFile: @unchecked Sendable {
       throw LorascError(
         .notFound, "\(path): there is no tensor \(quoted(name))", subject: name)
     }
-    return try namingFile(path) {
-      try FloatView(entry: entry, bytes: bytes(of: entry), owner: self)
-    }
+    return try namingFile(path) { try stored(entry).float32() }
+  }
+
+  /// One of this file's own entries with its bytes.
+  func stored(_ entry: TensorEntry) -> StoredTensor {
+    StoredTensor(
+      name: entry.name, type: .plain(entry.type), shape: entry.shape,
+      elementCount: entry.elementCount, bytes: bytes(of: entry), owner: self)
   }
 }

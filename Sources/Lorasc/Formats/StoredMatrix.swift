@@ -1,16 +1,18 @@
 import CSupport
 
-/// A frozen matrix as it is held in memory: float32, or 16-bit floats that are widened, exactly,
-/// where they are used. Often the file's own bytes.
+/// A frozen matrix as it is held in memory: float32, or 16-bit floats or quantised blocks that
+/// are widened, exactly, where they are used. Often the file's own bytes.
 final class StoredMatrix: @unchecked Sendable {
   let count: Int
+  /// Of the values.
+  let bytes: Int
   private let storage: Storage
   private let kernels: lorasc_kernels
 
   private enum Storage {
     case float32(FloatView)
-    /// - Parameter owner: keeps the bits
-    case half(UnsafePointer<UInt16>, TensorType, owner: AnyObject)
+    /// - Parameter owner: keeps what the reader reads
+    case blocks(BlockReader, TensorLayout, columns: Int, owner: AnyObject)
   }
 
   /// The values in place, where they are float32.
@@ -21,32 +23,36 @@ final class StoredMatrix: @unchecked Sendable {
   /// Fewer than 16 bits an element.
   var isQuantized: Bool { bytes < 2 * count }
 
-  /// Bytes of the values.
-  var bytes: Int { float32 == nil ? 2 * count : 4 * count }
-
   /// - Parameter type: f32, bf16 or f16; to the 16-bit types values are rounded to nearest.
   init(_ values: FloatView, as type: TensorType, _ kernels: lorasc_kernels) throws {
     count = values.count
     self.kernels = kernels
     guard type != .f32 else {
       storage = .float32(values)
+      bytes = 4 * values.count
       return
     }
     let bits = try AlignedBuffer<UInt16>(count: values.count, what: "16-bit weights")
     let convert = type == .f16 ? kernels.f32_to_f16 : kernels.f32_to_bf16
     values.withBuffer { convert(values.pointer, bits.pointer, $0.count) }
-    storage = .half(UnsafePointer(bits.pointer), type, owner: bits)
+    guard let reader = BlockReader(.plain(type), bits.raw, kernels) else {
+      throw LorascError(.internal, "weights cannot be held as \(type.rawValue)")
+    }
+    storage = .blocks(reader, .same, columns: values.count, owner: bits)
+    bytes = bits.raw.count
   }
 
-  /// The file's own 16-bit floats.
-  /// - Parameter owner: keeps `bits`
-  init(
-    bits: UnsafePointer<UInt16>, count: Int, _ type: TensorType, owner: AnyObject,
-    _ kernels: lorasc_kernels
-  ) {
-    self.count = count
+  /// The file's own 16-bit floats or quantised blocks; nil for other types, transposed matrices
+  /// and 16-bit floats at an odd address.
+  init?(_ tensor: StoredTensor, _ kernels: lorasc_kernels) {
+    guard tensor.layout != .transposed,
+      let reader = BlockReader(tensor.type, tensor.bytes, kernels)
+    else { return nil }
+    count = tensor.elementCount
+    bytes = tensor.bytes.count
     self.kernels = kernels
-    storage = .half(bits, type, owner: owner)
+    storage = .blocks(
+      reader, tensor.layout, columns: max(1, tensor.shape.last ?? 1), owner: tensor.owner)
   }
 
   /// Writes the elements of a range as float32.
@@ -56,9 +62,17 @@ final class StoredMatrix: @unchecked Sendable {
       view.withBuffer { _ in
         out.update(from: view.pointer + range.lowerBound, count: range.count)
       }
-    case .half(let bits, let type, _):
-      let widen = type == .f16 ? kernels.f16_to_f32 : kernels.bf16_to_f32
-      widen(bits + range.lowerBound, out, range.count)
+    case .blocks(let reader, .same, _, _): reader.copy(range, to: out)
+    case .blocks(let reader, let layout, let columns, _):
+      var (position, out) = (range.lowerBound, out)
+      while position < range.upperBound {
+        let (row, column) = (position / columns, position % columns)
+        let part = min(columns - column, range.upperBound - position)
+        let first = layout.stored(row: row) * columns + column
+        reader.copy(first..<first + part, to: out)
+        position += part
+        out += part
+      }
     }
   }
 
@@ -76,6 +90,9 @@ final class StoredMatrix: @unchecked Sendable {
 
   /// True where no value is NaN or infinite.
   var isFinite: Bool {
+    if case .blocks(let reader, _, _, _) = storage, let isFinite = reader.hasFiniteScales {
+      return isFinite
+    }
     let step = 1 << 16
     return withUnsafeTemporaryAllocation(of: Float.self, capacity: step) { part in
       guard let start = part.baseAddress else { return false }

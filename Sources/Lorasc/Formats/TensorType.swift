@@ -38,15 +38,19 @@ enum TensorType: String, CaseIterable, Sendable {
   /// Bytes of `shape`, nil when the product overflows or doesn't fill whole bytes.
   /// A product that overflows is refused also when a later dimension is zero.
   func byteCount(shape: [Int]) -> (elements: Int, bytes: Int)? {
-    var elements = 1
-    for size in shape {
-      let (product, overflow) = elements.multipliedReportingOverflow(by: size)
-      guard size >= 0, !overflow else { return nil }
-      elements = product
-    }
+    guard let elements = elementCount(of: shape) else { return nil }
     let (bits, overflow) = elements.multipliedReportingOverflow(by: bits)
     guard !overflow, bits % 8 == 0 else { return nil }
     return (elements, bits / 8)
+  }
+}
+
+/// The product of a shape, nil when it overflows or a size is negative.
+func elementCount(of shape: [Int]) -> Int? {
+  shape.reduce(1) { product, size in
+    guard let product, size >= 0 else { return nil }
+    let (result, overflow) = product.multipliedReportingOverflow(by: size)
+    return overflow ? nil : result
   }
 }
 

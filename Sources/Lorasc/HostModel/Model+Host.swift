@@ -25,7 +25,7 @@ extension Model {
         hidden: 0, intermediate: 0, heads: 1, keyValueHeads: 1, headSize: 1, positions: 0),
       inputs: .tokens(.init(tables: [])), placement: .pre, activation: .relu)
     backbone.matrices = try matrices.map { matrix in
-      let stored = try StoredMatrix(matrix, kernels)
+      let stored = try StoredMatrix.of(matrix, kernels)
       guard stored.isFinite else {
         throw LorascError(
           .nonFinite, "\(matrix.name) holds NaN or infinity", subject: matrix.name)
@@ -91,24 +91,29 @@ extension Architecture {
 
 extension StoredMatrix {
   /// The host's memory, in place where rows follow each other; else widened, or transposed, once.
-  convenience init(_ matrix: HostMatrix, _ kernels: lorasc_kernels) throws {
-    if !matrix.isTransposed, matrix.rowStride == matrix.columns {
-      switch matrix.type {
-      case .float32:
-        // Safe: because the host promises so many values, aligned (checked), for the model's life.
-        let values = UnsafePointer(matrix.values.assumingMemoryBound(to: Float.self))
-        try self.init(FloatView(inPlace: values, count: matrix.count), as: .f32, kernels)
-      case .bfloat16, .float16:
-        self.init(
-          bits: UnsafePointer(matrix.values.assumingMemoryBound(to: UInt16.self)),
-          count: matrix.count, matrix.type.tensorType, owner: HostMemory.shared, kernels)
+  static func of(_ matrix: HostMatrix, _ kernels: lorasc_kernels) throws -> StoredMatrix {
+    let isWhole = !matrix.isTransposed && matrix.rowStride == matrix.columns
+    if isWhole, matrix.type == .float32 {
+      // Safe: because the host promises so many values, aligned (checked), for the model's life.
+      let values = UnsafePointer(matrix.values.assumingMemoryBound(to: Float.self))
+      return try StoredMatrix(
+        FloatView(inPlace: values, count: matrix.count), as: .f32, kernels)
+    }
+    if isWhole {
+      let tensor = StoredTensor(
+        name: matrix.name, type: .plain(matrix.type.tensorType),
+        shape: [matrix.rows, matrix.columns], elementCount: matrix.count,
+        bytes: UnsafeRawBufferPointer(start: matrix.values, count: 2 * matrix.count),
+        owner: HostMemory.shared)
+      guard let stored = StoredMatrix(tensor, kernels) else {
+        throw LorascError(.internal, "\(matrix.name) cannot be held as it is", subject: matrix.name)
       }
-      return
+      return stored
     }
     let copy = try FloatBuffer(count: matrix.count, what: matrix.name)
     matrix.copy(to: copy.pointer, kernels)
     let view = FloatView(shape: [matrix.rows, matrix.columns], copy)
-    try self.init(
+    return try StoredMatrix(
       matrix.isTransposed ? view.transposed() : view, as: matrix.type.tensorType, kernels)
   }
 }

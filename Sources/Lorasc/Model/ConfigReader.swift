@@ -41,7 +41,7 @@ struct ConfigReader {
   func activation(_ key: String, _ fallback: String) throws -> Activation {
     let name = try text(key, fallback)
     guard let activation = Activation(configName: name) else {
-      throw LorascError(.unsupported, "config.json: \(key) \(name) is not offered", subject: key)
+      throw LorascError(.unsupported, "\(key) \(name) is not offered", subject: key)
     }
     return activation
   }
@@ -56,12 +56,12 @@ struct ConfigReader {
   func require(_ flags: [(key: String, value: Bool)]) throws {
     for (key, value) in flags where try flag(key, value) != value {
       throw LorascError(
-        .unsupported, "config.json: \(key) \(!value) is not offered", subject: key)
+        .unsupported, "\(key) \(!value) is not offered", subject: key)
     }
   }
 
   func bad(_ key: String, _ value: String) -> LorascError {
-    LorascError(.format, "config.json: \(key) is \(value)", subject: key)
+    LorascError(.format, "\(key) is \(value)", subject: key)
   }
 
   /// - Throws: `.format` unless `whole` is a multiple of `parts`.
@@ -71,7 +71,7 @@ struct ConfigReader {
     guard whole.value % parts.value == 0 else {
       throw LorascError(
         .format,
-        "config.json: \(whole.key) \(whole.value) is no multiple of \(parts.key) \(parts.value)",
+        "\(whole.key) \(whole.value) is no multiple of \(parts.key) \(parts.value)",
         subject: parts.key)
     }
   }

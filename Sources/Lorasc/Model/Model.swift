@@ -1,8 +1,8 @@
 import CSupport
 import Synchronization
 
-/// A transformer's frozen backbone, opened from a Hugging Face folder, and its task head
-/// where the folder has one.
+/// A transformer's frozen backbone, opened from a Hugging Face folder or a GGUF file, and its
+/// task head where there is one.
 ///
 /// Immutable: any number of adapters, trainers and threads may share one.
 ///
@@ -16,6 +16,8 @@ public final class Model: @unchecked Sendable {
   let level: KernelLevel
   let configJSON: JSONObject
   let store: TensorStore
+  /// Where the model is a GGUF file.
+  let gguf: GGUFModel?
   let form: Architecture
   /// Of the backbone's tensors in the files: "bert." or "", as the architecture has it.
   let prefix: String
@@ -54,12 +56,21 @@ public final class Model: @unchecked Sendable {
     let kernels = try level.table()
     let types: [String: TensorType] = ["float32": .f32, "bfloat16": .bf16, "float16": .f16]
     let dtype = types[try options.text("dtype")]
-    configJSON = try ModelFolder.config(path)
-    let form = try Architecture.named(try ModelFolder.modelType(configJSON, path), path)
-    store = try TensorStore(folder: path)
+    let form: Architecture
+    let description: String
+    if let status = Files.status(of: path), Files.isRegular(status) {
+      let file = try GGUFModel(try GGUFFile(path: path, mapped: true))
+      (configJSON, form, store, gguf) = (file.config, file.architecture.form, file.store, file)
+      description = path
+    } else {
+      configJSON = try ModelFolder.config(path)
+      form = try Architecture.named(try ModelFolder.modelType(configJSON, path), path)
+      (store, gguf) = (try TensorStore(folder: path), nil)
+      description = Files.join(path, "config.json")
+    }
     let tensors = NamedTensors(store, prefix: form.prefix, type: dtype, kernels: kernels)
     prefix = tensors.prefix
-    let backbone = try namingFile(Files.join(path, "config.json")) { [configJSON] in
+    let backbone = try namingFile(description) { [configJSON] in
       try form.backbone(ConfigReader(json: configJSON), tensors)
     }
     self.form = form
@@ -77,7 +88,8 @@ public final class Model: @unchecked Sendable {
     self.level = level
     configJSON = JSONObject()
     form = .host
-    store = TensorStore()
+    store = TensorStore(path: path, [])
+    gguf = nil
     prefix = ""
     self.backbone = backbone
     head = nil
@@ -100,12 +112,15 @@ public final class Model: @unchecked Sendable {
 
   /// Elements of all floating-point tensors: position ids and their like are no parameters.
   public var parameterCount: Int {
-    store.names.compactMap { try? store.entry($0) }
-      .filter { [.f32, .f16, .bf16, .f64].contains($0.type) }
+    store.names.compactMap { try? store.tensor($0) }
+      .filter(\.type.isFloat)
       .reduce(0) { $0 + $1.elementCount }
   }
 
-  public func shape(of name: String) throws -> [Int] { try store.entry(storedName(name)).shape }
+  /// config.json's text; of a GGUF file, what its metadata says in config.json's keys.
+  public func configuration() throws -> String { try JSONValue.object(configJSON).text() }
+
+  public func shape(of name: String) throws -> [Int] { try store.tensor(storedName(name)).shape }
 
   /// A tensor as float32, under its name with or without the prefix of the model's class.
   func tensor(_ name: String) throws -> FloatView { try store.float32(try storedName(name)) }

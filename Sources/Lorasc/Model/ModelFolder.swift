@@ -35,7 +35,7 @@ enum ModelFolder {
       tensors.store.contains(classifier.output + ".weight")
     else { return nil }
     let name = classifier.output + ".weight"
-    let shape = try tensors.store.entry(name).shape
+    let shape = try tensors.store.tensor(name).shape
     guard shape.count == 2, shape[0] >= 1 else {
       throw LorascError(.format, "\(path): \(name) has shape \(shape)", subject: name)
     }

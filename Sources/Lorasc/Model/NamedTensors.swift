@@ -26,7 +26,7 @@ struct NamedTensors {
 
   /// A tensor outside the backbone, under its full name.
   func plain(_ name: String, shape: [Int]) throws -> FloatView {
-    try check(name, shape)
+    _ = try checked(name, shape)
     let view = try store.float32(name)
     let largest = view.withBuffer { _ in kernels.max_abs(view.pointer, view.count) }
     guard largest.isFinite else { throw nonFinite(name) }
@@ -39,43 +39,45 @@ struct NamedTensors {
   }
 
   func plainMatrix(_ name: String, shape: [Int]) throws -> StoredMatrix {
-    try check(name, shape)
-    let entry = try store.entry(name)
-    let wanted = held(entry.type)
-    var matrix: StoredMatrix?
-    if wanted == entry.type, wanted != .f32 {
-      let bytes = try store.bytes(name)
-      // Safe: because the span holds the shape's product of 16-bit elements, checked when the
-      // header was read; a start that isn't aligned takes the other way.
-      if let start = bytes.baseAddress, Int(bitPattern: start) % 2 == 0 {
-        matrix = StoredMatrix(
-          bits: start.assumingMemoryBound(to: UInt16.self), count: entry.elementCount, wanted,
-          owner: store, kernels)
-      }
-    }
-    let result = try matrix ?? StoredMatrix(try store.float32(name), as: wanted, kernels)
-    guard result.isFinite else { throw nonFinite(name) }
+    try held(try checked(name, shape))
+  }
+
+  /// A matrix whose file may hold it with rows and columns exchanged.
+  /// - Parameter shape: as transformers has it; the matrix is the transposed one
+  func transposedMatrix(_ name: String, shape: [Int]) throws -> StoredMatrix {
+    let tensor = try checked(prefix + name, shape)
+    // What transformers would transpose lies in the file as it is wanted.
+    if tensor.layout == .transposed { return try held(tensor.asStored) }
+    let view = try float32(name, shape: shape).transposed()
+    return try StoredMatrix(view, as: wanted(tensor), kernels)
+  }
+
+  private func held(_ tensor: StoredTensor) throws -> StoredMatrix {
+    let isKept = type.map { tensor.type == .plain($0) } ?? true
+    let own = isKept ? StoredMatrix(tensor, kernels) : nil
+    let result =
+      try own
+      ?? namingFile(store.path) { try StoredMatrix(tensor.float32(), as: wanted(tensor), kernels) }
+    guard result.isFinite else { throw nonFinite(tensor.name) }
     return result
   }
 
-  /// A matrix whose file holds it with rows and columns exchanged.
-  /// - Parameter shape: in the file
-  func transposedMatrix(_ name: String, shape: [Int]) throws -> StoredMatrix {
-    let view = try float32(name, shape: shape).transposed()
-    return try StoredMatrix(view, as: held(try store.entry(prefix + name).type), kernels)
+  /// The type that values are held in where they are not kept as stored.
+  private func wanted(_ tensor: StoredTensor) -> TensorType {
+    if let type { return type }
+    if case .plain(let stored) = tensor.type, [.f16, .bf16].contains(stored) { return stored }
+    return .f32
   }
 
-  private func held(_ stored: TensorType) -> TensorType {
-    type ?? ([.f16, .bf16].contains(stored) ? stored : .f32)
-  }
-
-  private func check(_ name: String, _ shape: [Int]) throws {
-    let found = try store.entry(name).shape
-    guard found == shape else {
+  private func checked(_ name: String, _ shape: [Int]) throws -> StoredTensor {
+    let tensor = try store.tensor(name)
+    guard tensor.shape == shape else {
       throw LorascError(
-        .format, "\(store.path): tensor \(name) has shape \(found), config.json says \(shape)",
+        .format,
+        "\(store.path): tensor \(name) has shape \(tensor.shape), the configuration says \(shape)",
         subject: name)
     }
+    return tensor
   }
 
   private func nonFinite(_ name: String) -> LorascError {

@@ -46,8 +46,8 @@ public enum OptionTable {
       "The level of the elementwise kernels; auto: the best that this CPU runs."),
     .init(
       "dtype", .choice, "auto", choices: ["auto", "float32", "bfloat16", "float16"], .model,
-      "What the backbone's matrices are held in; auto: as the file stores them. 16-bit ones are "
-        + "widened where they are used: half the memory, arithmetic in float32."),
+      "What the backbone's matrices are held in; auto: as the file stores them. 16-bit and "
+        + "quantised ones are widened where they are used: less memory, arithmetic in float32."),
     .init(
       "truncation", .choice, "error", choices: ["error", "right", "left"], .model,
       "Rows longer than the model's positions: refused, or cut to them at their end or their "

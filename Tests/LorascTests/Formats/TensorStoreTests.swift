@@ -31,10 +31,9 @@ import Testing
     try scratch.put("model.safetensors.index.json", "not even JSON")
     let store = try TensorStore(folder: scratch.path)
     #expect(store.names == ["w", "b"] && store.unlisted.isEmpty && store.contains("w"))
-    #expect(try store.entry("w").type == .bf16 && store.bytes("b").count == 4)
+    #expect(try store.tensor("w").type == .plain(.bf16) && store.tensor("b").bytes.count == 4)
     #expect(try store.float32("w").count == 2)
-    expectFailure(.notFound, scratch.path, "\"x\"") { _ = try store.entry("x") }
-    expectFailure(.notFound) { _ = try store.bytes("x") }
+    expectFailure(.notFound, scratch.path, "\"x\"") { _ = try store.tensor("x") }
     expectFailure(.notFound) { _ = try store.float32("x") }
     #expect(try TensorStore(file: scratch["model.safetensors"]).names == ["w", "b"])
     symlink(scratch.path, scratch["link"])
@@ -53,7 +52,7 @@ import Testing
     #expect(try store.float32("a").values[0] != store.float32("c").values[0])
     let fromFirst = try SafetensorsFile(path: scratch[first]).float32("a").values
     #expect(try store.float32("a").values == fromFirst)
-    expectFailure(.notFound) { _ = try store.entry("stranger") }
+    expectFailure(.notFound) { _ = try store.tensor("stranger") }
   }
 
   @Test func badIndex() throws {

@@ -12,6 +12,7 @@ from typing import Any
 from . import _structs as structs
 from ._handle import Handle
 from ._library import library
+from ._tensors import fill_text
 from .errors import OptionError, Status, check, encode_text
 
 
@@ -144,13 +145,8 @@ class Options(Handle):
 
     def get(self, key: str) -> str:
         """The option's value as text, its default where it was not set."""
-        need = ctypes.c_size_t()
         name = encode_text(key)
-        get = library().lorasc_options_get
-        check(get(self._handle, name, None, 0, ctypes.byref(need)))
-        buffer = ctypes.create_string_buffer(need.value)
-        check(get(self._handle, name, buffer, need.value, ctypes.byref(need)))
-        return buffer.value.decode()
+        return fill_text(lambda *buffer: library().lorasc_options_get(self._handle, name, *buffer))
 
     def load_json(self, text: str) -> None:
         """Sets every member of a JSON object, all or nothing."""

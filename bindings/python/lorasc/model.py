@@ -18,24 +18,25 @@ from ._handle import Handle
 from ._library import library
 from ._options import Options, refuse_foreign
 from ._predict import What, predict
-from ._tensors import copy_tensor, list_tensors
+from ._tensors import copy_tensor, fill_text, list_tensors
 from .batch import Batch
 from .errors import check, encode_text
 from .reports import Estimate, ModelInfo, TensorInfo, from_struct
 
 
 class Model(TextEncoding, Handle, TextGenerator):
-    """A Hugging Face folder, opened: an immutable backbone and, where it has one, its head.
+    """A Hugging Face folder or a GGUF file, opened: an immutable backbone, and its head if any.
 
     Any number of adapters, trainers and threads may share a model. Its files must not be
     changed while it is open, since their weights stay memory mapped.
 
     Args:
-        path: a folder with config.json and model.safetensors (or its sharded index).
-        options: of scope "model": ``threads``, ``kernels``, ``truncation``.
+        path: a folder with config.json and model.safetensors (or its sharded index), or a GGUF
+            file of architecture llama, qwen2, gpt2 or bert.
+        options: of scope "model": ``threads``, ``kernels``, ``truncation``, ``dtype``.
 
     Attributes:
-        path: the folder.
+        path: the folder or file.
         info: sizes and kind, see ModelInfo.
 
     Raises:
@@ -74,6 +75,13 @@ class Model(TextEncoding, Handle, TextGenerator):
         found = self.tensors().get(name)
         shape = found.shape if found else None
         return copy_tensor(library().lorasc_model_tensor, self._handle, name, shape)
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json; of a GGUF file, what its metadata says in config.json's keys."""
+        call = library().lorasc_model_config
+        config: dict[str, Any] = json.loads(fill_text(lambda *buf: call(self._handle, *buf)))
+        return config
 
     @property
     def label_names(self) -> list[str] | None:

@@ -93,7 +93,7 @@ private func patchInputs(
   let channels = try config.size("num_channels", 3, atMost: 1 << 10)
   guard patch == other, height % patch == 0, width % patch == 0 else {
     throw LorascError(
-      .format, "config.json: images of \(height) x \(width) in patches of \(patch) x \(other)",
+      .format, "images of \(height) x \(width) in patches of \(patch) x \(other)",
       subject: "patch_size")
   }
   let projection = Backbone.PatchInputs.projectionName

@@ -7,7 +7,8 @@ import Glibc
 /// Pair i of a head of d columns turns by position × f_i, f_i = θ^(−2i/d), and by scaling:
 /// linear: f_i / factor; llama3: between f_i and f_i / factor by wavelength; yarn (Peng et al.
 /// 2023): the same by a ramp over i, and all turned vectors times an attention factor. dynamic
-/// changes nothing up to max_position_embeddings, and no row is longer here.
+/// changes nothing up to max_position_embeddings, and no row is longer here. longrope: f_i over a
+/// factor of its own, with one list for short rows and one for those beyond the trained length.
 struct RotaryForm: Sendable {
   /// Radians a position; d / 2 of them.
   let frequencies: [Double]
@@ -22,12 +23,12 @@ struct RotaryForm: Sendable {
     let kind = try rope.text("rope_type", try rope.text("type", "default"))
     guard try rope.number("partial_rotary_factor", 1, { $0 > 0 }) == 1 else {
       throw LorascError(
-        .unsupported, "config.json: partial_rotary_factor is not offered",
+        .unsupported, "partial_rotary_factor is not offered",
         subject: "partial_rotary_factor")
     }
     guard headSize % 2 == 0 else {
       throw LorascError(
-        .format, "config.json: heads of \(headSize) columns cannot be rotated", subject: "head_dim")
+        .format, "heads of \(headSize) columns cannot be rotated", subject: "head_dim")
     }
     let plain = (0..<headSize / 2).map { pow(theta, -Double(2 * $0) / Double(headSize)) }
     func scale() throws -> Double { try rope.number("factor") { $0 >= 1 } }
@@ -48,9 +49,13 @@ struct RotaryForm: Sendable {
       frequencies = try Self.yarn(
         plain, theta: theta, scale: try scale(), trained: try trained(), rope)
       factor = try Self.attentionFactor(rope, scale: try scale())
+    case "longrope":
+      frequencies = try Self.longRope(
+        plain, isLong: Double(positions) > (try trained()), rope)
+      factor = try Self.longRopeFactor(rope, positions: positions, trained: try trained())
     default:
       throw LorascError(
-        .unsupported, "config.json: rope_type \(kind) is not offered", subject: "rope_type")
+        .unsupported, "rope_type \(kind) is not offered", subject: "rope_type")
     }
   }
 
@@ -66,6 +71,38 @@ struct RotaryForm: Sendable {
       let kept = min(1, max(0, share))
       return (1 - kept) * frequency / scale + kept * frequency
     }
+  }
+
+  private static func longRope(_ plain: [Double], isLong: Bool, _ rope: ConfigReader) throws
+    -> [Double]
+  {
+    func list(_ key: String) throws -> [Double] {
+      let factors = try rope.json.array(key).map { value -> Double in
+        switch value {
+        case .number(let factor) where factor > 0: factor
+        case .integer(let factor) where factor > 0: Double(factor)
+        default: throw rope.bad(key, "a list with \(value.kind)")
+        }
+      }
+      guard factors.count == plain.count else { throw rope.bad(key, "a list of \(factors.count)") }
+      return factors
+    }
+    let factors = try list("short_factor")
+    guard try !isLong || list("long_factor") == factors else {
+      throw LorascError(
+        .unsupported, "long_factor other than short_factor is not offered", subject: "long_factor")
+    }
+    return zip(plain, factors).map { $0 / $1 }
+  }
+
+  private static func longRopeFactor(_ rope: ConfigReader, positions: Int, trained: Double) throws
+    -> Double
+  {
+    if rope.has("attention_factor") { return try rope.number("attention_factor") { $0 > 0 } }
+    let scale = try rope.number("factor", Double(positions) / trained) { $0 > 0 }
+    guard scale > 1 else { return 1 }
+    guard trained > 1 else { throw rope.bad("original_max_position_embeddings", String(trained)) }
+    return (1 + log(scale) / log(trained)).squareRoot()
   }
 
   private static func yarn(
