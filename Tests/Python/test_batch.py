@@ -147,3 +147,33 @@ def test_encoding(minilm: lorasc.Model) -> None:
 def test_encoding_without_a_tokenizer(tiny: lorasc.Model) -> None:
     with pytest.raises(lorasc.NotFoundError, match=r"tokenizer\.json"):
         tiny.encode(["text"])
+
+
+def images(value: float, dtype: type) -> np.ndarray:
+    return np.full((2, 3, 12, 12), value, dtype)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "given", "message"),
+    [
+        (np.zeros((3, 12, 12), np.float32), {}, "rows, channels, height, width"),
+        (np.zeros((2, 3, 12, 12, 1), np.float32), {}, "rows, channels, height, width"),
+        (images(7, np.int64), {}, "uint8 or floats, not int64"),
+        (images(1, np.bool_), {}, "uint8 or floats, not bool"),
+        (images(1, np.complex64), {}, "uint8 or floats, not complex64"),
+        (images(7, np.uint16), {"mean": [0] * 3, "std": [1] * 3}, "not uint16"),
+        (images(1, np.float32), {"mean": [0] * 3, "std": [1] * 3}, "floats take none"),
+        (images(1, np.float32), {"mean": [0] * 3}, "floats take none"),
+        (images(1, np.float32), {"std": [1] * 3}, "floats take none"),
+        (images(7, np.uint8), {}, "uint8 pixels need mean and std"),
+        (images(7, np.uint8), {"mean": [0] * 3}, "uint8 pixels need mean and std"),
+        (images(7, np.uint8), {"mean": [0] * 3, "std": [1]}, "std must have 3 elements"),
+        (images(7, np.uint8), {"mean": [0] * 4, "std": [1] * 3}, "mean must have 3 elements"),
+        (images(1, np.float32), {"labels": [0]}, "labels must have 2 elements"),
+        (images(1, np.float32), {"targets": [[0.0]]}, "targets must be"),
+    ],
+)
+def test_images_that_do_not_fit(pixels: np.ndarray, given: dict, message: str) -> None:
+    with pytest.raises(lorasc.DataError, match=message) as caught:
+        lorasc.Batch.images(pixels, **given)
+    assert caught.value.status is lorasc.Status.SHAPE

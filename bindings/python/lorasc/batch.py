@@ -173,9 +173,13 @@ class Batch:
                 "pixels",
             )
         is_bytes = values.dtype == np.uint8
-        if is_bytes != (mean is not None and std is not None):
+        if not is_bytes and not np.issubdtype(values.dtype, np.floating):
             raise DataError(
-                Status.SHAPE, "uint8 pixels need mean and std, others take none", "pixels"
+                Status.SHAPE, f"pixels must be uint8 or floats, not {values.dtype}", "pixels"
+            )
+        if (mean is not None) != is_bytes or (std is not None) != is_bytes:
+            raise DataError(
+                Status.SHAPE, "uint8 pixels need mean and std, floats take none", "pixels"
             )
         batch = cls.__new__(cls)
         batch._set(
@@ -185,7 +189,8 @@ class Batch:
             targets=targets,
             row_weights=row_weights,
         )
-        batch.pixels = np.ascontiguousarray(values, np.uint8 if is_bytes else np.float32)
+        kind: Any = np.uint8 if is_bytes else np.float32
+        batch.pixels = np.ascontiguousarray(values, kind)
         if is_bytes:
             channels = values.shape[1]
             batch.pixel_mean = _optional("mean", mean, np.float32, channels)
