@@ -12,6 +12,19 @@ struct ConfigReader {
     return value
   }
 
+  /// The number of layers, which must be that of the weights' names `<stem>.<index>.…`.
+  func layers(_ key: String, _ fallback: Int? = nil, named stem: String, in tensors: NamedTensors)
+    throws -> Int
+  {
+    let count = try size(key, fallback, atMost: 10_000)
+    let found = tensors.layers(stem)
+    guard found == count else {
+      throw LorascError(
+        .format, "\(key) is \(count), the weights have \(found) layers", subject: key)
+    }
+    return count
+  }
+
   func probability(_ key: String, _ fallback: Double) throws -> Float {
     Float(try number(key, fallback) { $0 >= 0 && $0 < 1 })
   }
@@ -41,27 +54,30 @@ struct ConfigReader {
   func activation(_ key: String, _ fallback: String) throws -> Activation {
     let name = try text(key, fallback)
     guard let activation = Activation(configName: name) else {
-      throw LorascError(.unsupported, "config.json: \(key) \(name) is not offered", subject: key)
+      throw LorascError(.unsupported, "\(key) \(name) is not offered", subject: key)
     }
     return activation
   }
 
-  /// An entry of a table without a gradient, where the config names one within the table.
+  /// An entry of a table without a gradient; negative ones count from the table's end, as in
+  /// PyTorch. Null: none. Missing: the model type's own.
   func paddingToken(_ fallback: Int?, entries: Int) throws -> Int? {
-    let padding = json["pad_token_id"] == nil ? fallback : try json.optionalInt("pad_token_id")
-    return padding.flatMap { (0..<entries).contains($0) ? $0 : nil }
+    let given = json["pad_token_id"] == nil ? fallback : try json.optionalInt("pad_token_id")
+    guard let given else { return nil }
+    guard given >= -entries, given < entries else { throw bad("pad_token_id", String(given)) }
+    return given < 0 ? given + entries : given
   }
 
   /// - Throws: `.unsupported` where one of these flags has not the value that is offered.
   func require(_ flags: [(key: String, value: Bool)]) throws {
     for (key, value) in flags where try flag(key, value) != value {
       throw LorascError(
-        .unsupported, "config.json: \(key) \(!value) is not offered", subject: key)
+        .unsupported, "\(key) \(!value) is not offered", subject: key)
     }
   }
 
   func bad(_ key: String, _ value: String) -> LorascError {
-    LorascError(.format, "config.json: \(key) is \(value)", subject: key)
+    LorascError(.format, "\(key) is \(value)", subject: key)
   }
 
   /// - Throws: `.format` unless `whole` is a multiple of `parts`.
@@ -71,7 +87,7 @@ struct ConfigReader {
     guard whole.value % parts.value == 0 else {
       throw LorascError(
         .format,
-        "config.json: \(whole.key) \(whole.value) is no multiple of \(parts.key) \(parts.value)",
+        "\(whole.key) \(whole.value) is no multiple of \(parts.key) \(parts.value)",
         subject: parts.key)
     }
   }
