@@ -189,12 +189,22 @@ private func images(_ given: lorasc_batch) throws -> Batch {
   guard given.tokens == nil, given.offsets == nil else {
     throw LorascError(.argument, "the batch has tokens and pixels", subject: "pixels")
   }
+  guard given.token_types == nil, given.token_labels == nil, given.token_weights == nil else {
+    throw LorascError(
+      .argument, "a batch of pixels has no token_types, token_labels, token_weights",
+      subject: "pixels")
+  }
   guard let values = given.pixels else {
     throw LorascError(.argument, "pixels is NULL", subject: "pixels")
   }
   let pixels: Batch.Images.Pixels
   switch given.pixel_type {
   case LORASC_PIXELS_FLOAT32.rawValue:
+    guard given.pixel_mean == nil, given.pixel_std == nil else {
+      throw LorascError(
+        .argument, "float32 pixels are as the model takes them: no pixel_mean, no pixel_std",
+        subject: "pixel_mean")
+    }
     pixels = .float32(values.assumingMemoryBound(to: Float.self))
   case LORASC_PIXELS_UINT8.rawValue:
     guard let mean = given.pixel_mean, let deviation = given.pixel_std, given.channels <= 1 << 16

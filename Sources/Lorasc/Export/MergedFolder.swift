@@ -95,7 +95,8 @@ private final class MergedFolder {
     try writeWeights()
     try writeConfig()
     if isSentenceTransformer { try writeSentenceTransformer() }
-    for name in ModelFolder.companions(forSentences: isSentenceTransformer) {
+    let companions = ModelFolder.companions(forSentences: isSentenceTransformer)
+    for name in companions + (try ModelFolder.moreTemplates(of: model.path)) {
       let source = Files.join(model.path, name)
       guard let status = Files.status(of: source), Files.isRegular(status) else { continue }
       try folder.copyFile(from: source, to: name)
@@ -307,6 +308,15 @@ extension ModelFolder {
     ]
     let sentence = ["sentence_bert_config.json", "config_sentence_transformers.json"]
     return forSentences ? tokenizer + sentence : tokenizer
+  }
+
+  /// Chat templates beside the default one.
+  static func moreTemplates(of path: String) throws -> [String] {
+    let name = "additional_chat_templates"
+    let folder = Files.join(path, name)
+    guard let status = Files.status(of: folder), Files.isFolder(status) else { return [] }
+    return try OpenFolder(path: folder).names().map(OpenFolder.text)
+      .filter { $0.hasSuffix(".jinja") }.sorted().map { Files.join(name, $0) }
   }
 }
 

@@ -39,6 +39,8 @@ struct JSONParser {
   var position = 0
   private var depth = 0
   private var values = 0
+  /// Read last, for messages.
+  private var key: String?
 
   init(bytes: UnsafeRawBufferPointer, limits: JSONLimits) {
     self.bytes = bytes
@@ -87,6 +89,7 @@ struct JSONParser {
       skipSpace()
       guard next == UInt8(ascii: "\"") else { throw bad("no string where a key is due") }
       let key = try string()
+      self.key = key
       skipSpace()
       try expect(UInt8(ascii: ":"), "no ':' after a key")
       let member = try value()
@@ -156,7 +159,9 @@ struct JSONParser {
       line += 1
       lineStart = index + 1
     }
+    let after = key.map { ", after the key \(quoted($0))" } ?? ""
     return LorascError(
-      .format, "JSON: \(what), line \(line), column \(position - lineStart + 1)", subject: subject)
+      .format, "JSON: \(what), line \(line), column \(position - lineStart + 1)\(after)",
+      subject: subject)
   }
 }

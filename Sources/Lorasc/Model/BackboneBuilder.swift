@@ -11,6 +11,11 @@ struct BackboneBuilder {
   /// A linear module: `<name>.weight` (out, in) and `<name>.bias` (out).
   /// - Returns: its index into the backbone's matrices
   mutating func linear(_ name: String, _ out: Int, _ into: Int, bias: Bool = true) throws -> Int {
+    guard bias || !tensors.contains(name + ".bias") else {
+      throw LorascError(
+        .format, "\(tensors.store.path): has a tensor \(name).bias, config.json says there is none",
+        subject: name + ".bias")
+    }
     linears.append(
       MatrixModule(
         name: name, kind: .linear, inFeatures: into, outFeatures: out,

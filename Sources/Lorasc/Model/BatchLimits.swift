@@ -33,7 +33,11 @@ struct BatchLimits {
   }
 
   func tokens(of batch: Batch) -> Int {
-    (0..<batch.rows).reduce(0) { $0 + span(of: $1, in: batch).count }
+    if let images {
+      let (tokens, isTooMany) = batch.rows.multipliedReportingOverflow(by: images.tokens)
+      return isTooMany ? Int.max : tokens
+    }
+    return (0..<batch.rows).reduce(0) { $0 + span(of: $1, in: batch).count }
   }
 
   /// The batch as a whole: its kind, the size of its images, whole examples.

@@ -12,6 +12,19 @@ struct ConfigReader {
     return value
   }
 
+  /// The number of layers, which must be that of the weights' names `<stem>.<index>.…`.
+  func layers(_ key: String, _ fallback: Int? = nil, named stem: String, in tensors: NamedTensors)
+    throws -> Int
+  {
+    let count = try size(key, fallback, atMost: 10_000)
+    let found = tensors.layers(stem)
+    guard found == count else {
+      throw LorascError(
+        .format, "\(key) is \(count), the weights have \(found) layers", subject: key)
+    }
+    return count
+  }
+
   func probability(_ key: String, _ fallback: Double) throws -> Float {
     Float(try number(key, fallback) { $0 >= 0 && $0 < 1 })
   }
@@ -46,10 +59,13 @@ struct ConfigReader {
     return activation
   }
 
-  /// An entry of a table without a gradient, where the config names one within the table.
+  /// An entry of a table without a gradient; negative ones count from the table's end, as in
+  /// PyTorch. Null: none. Missing: the model type's own.
   func paddingToken(_ fallback: Int?, entries: Int) throws -> Int? {
-    let padding = json["pad_token_id"] == nil ? fallback : try json.optionalInt("pad_token_id")
-    return padding.flatMap { (0..<entries).contains($0) ? $0 : nil }
+    let given = json["pad_token_id"] == nil ? fallback : try json.optionalInt("pad_token_id")
+    guard let given else { return nil }
+    guard given >= -entries, given < entries else { throw bad("pad_token_id", String(given)) }
+    return given < 0 ? given + entries : given
   }
 
   /// - Throws: `.unsupported` where one of these flags has not the value that is offered.

@@ -19,6 +19,15 @@ struct NamedTensors {
 
   func contains(_ name: String) -> Bool { store.contains(prefix + name) }
 
+  /// One more than the largest index in names as `<stem>.<index>.…`.
+  func layers(_ stem: String) -> Int {
+    let start = prefix + stem + "."
+    let indices = store.names.lazy.filter { $0.hasPrefix(start) }.compactMap {
+      Int32($0.dropFirst(start.count).prefix { $0 != "." })
+    }
+    return (indices.max().map { Int($0) } ?? -1) + 1
+  }
+
   /// - Throws: `.notFound`, `.format` for another shape, `.nonFinite` for NaN or infinity.
   func float32(_ name: String, shape: [Int]) throws -> FloatView {
     try plain(prefix + name, shape: shape)

@@ -100,6 +100,8 @@ private final class Run {
   private let progress: ((Progress) throws -> Progress.Answer)?
   private let started = Run.now()
   private let firstStep: Int
+  /// Of the trainer before this call.
+  private let unplanned: TrainerState
   private var trainSeconds = 0.0
   private var tokens = 0
   private var last = StepStats()
@@ -135,6 +137,7 @@ private final class Run {
     self.evaluationSet = evaluationSet
     self.progress = progress
     firstStep = state.step
+    unplanned = state
     // All of it now, so that no bad row stops a run halfway.
     let limits = trainer.model.limits(head: trainer.adapter.head)
     for data in [dataset, evaluationSet].compactMap({ $0 }) {
@@ -195,9 +198,18 @@ private final class Run {
     } catch {
       // Whatever a part of a step has added is no part of the state.
       trainer.clearGradients()
+      if trainer.state.step == firstStep, unplanned.datasetRows == 0 { unplan() }
       throw error
     }
     try tell(.end)
+  }
+
+  /// A run that fails before its first step leaves the trainer free for other rows.
+  private func unplan() {
+    trainer.state.datasetRows = 0
+    trainer.state.stepsPerEpoch = unplanned.stepsPerEpoch
+    trainer.state.totalSteps = unplanned.totalSteps
+    trainer.state.totalCascades = unplanned.totalCascades
   }
 
   /// One optimizer step, of one or more batches of the epoch's order.

@@ -48,7 +48,7 @@ private func bertBackbone(_ config: ConfigReader, _ tensors: NamedTensors, defau
   let vocabulary = try config.size("vocab_size", atMost: 1 << 30)
   let entries = try config.size("max_position_embeddings")
   let types = try config.size("type_vocab_size", 2)
-  let layers = try config.size("num_hidden_layers", atMost: 10_000)
+  let layers = try config.layers("num_hidden_layers", named: "encoder.layer", in: tensors)
   try config.requireMultiple(("hidden_size", hidden), of: ("num_attention_heads", heads))
   let kind = try config.text("position_embedding_type", "absolute")
   guard kind == "absolute" else {
@@ -62,7 +62,10 @@ private func bertBackbone(_ config: ConfigReader, _ tensors: NamedTensors, defau
 
   var positions = Backbone.PositionRule()
   if defaults.positionsFollowPadding {
-    let token = padding ?? defaults.padding
+    // Positions count from its id, so that there must be one.
+    let token =
+      config.json["pad_token_id"] == nil
+      ? defaults.padding : try config.json.int("pad_token_id", in: 0...(vocabulary - 1))
     positions = .init(first: token + 1, paddingToken: token)
     guard entries > token + 1 else {
       throw config.bad("max_position_embeddings", String(entries))

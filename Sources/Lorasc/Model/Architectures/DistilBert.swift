@@ -22,7 +22,7 @@ extension Architecture {
 
       var build = BackboneBuilder(tensors)
       var blocks: [Backbone.Block] = []
-      for index in 0..<(try config.size("n_layers", 6, atMost: 10_000)) {
+      for index in 0..<(try config.layers("n_layers", 6, named: "transformer.layer", in: tensors)) {
         let layer = "transformer.layer.\(index)"
         blocks.append(
           Backbone.Block(

@@ -27,7 +27,7 @@ extension Architecture {
 
       var build = BackboneBuilder(tensors)
       var blocks: [Backbone.Block] = []
-      for index in 0..<(try config.size("n_layer", 12, atMost: 10_000)) {
+      for index in 0..<(try config.layers("n_layer", 12, named: "h", in: tensors)) {
         let layer = "h.\(index)"
         blocks.append(
           Backbone.Block(

@@ -3,26 +3,27 @@ extension Architecture {
   /// grouped-query attention, a gated feed-forward. Llama 1 to 3, SmolLM2 and TinyLlama say
   /// "llama"; Mistral adds a sliding window; Qwen2 biases of queries, keys and values.
   static let llamaFamily = [
-    llamaLike("llama", "Llama") { config, _, _ in
+    llamaLike("llama", "Llama", LlamaDefaults(positions: 2048)) { config, _ in
       LlamaVariant(
         projectionBias: try config.flag("attention_bias", false),
         outputBias: try config.flag("attention_bias", false),
         feedForwardBias: try config.flag("mlp_bias", false))
     },
-    llamaLike("mistral", "Mistral") { config, _, _ in
+    llamaLike("mistral", "Mistral", LlamaDefaults(positions: 131_072, keyValueHeads: 8)) {
+      config, _ in
       // Null: none. Missing: transformers' default.
-      let window = config.json["sliding_window"] == .null ? nil : 4096
-      return LlamaVariant(
-        window: try window.map { try config.size("sliding_window", $0) }, defaultKeyValueHeads: 8)
+      let window = try config.size("sliding_window", 4096)
+      return LlamaVariant(window: config.json["sliding_window"] == .null ? nil : window)
     },
-    llamaLike("qwen2", "Qwen2") { config, layer, _ in
+    llamaLike("qwen2", "Qwen2", LlamaDefaults(positions: 32_768, keyValueHeads: 32)) {
+      config, layer in
       LlamaVariant(projectionBias: true, window: try qwen2Window(config, layer: layer))
     },
   ]
 
   private static func llamaLike(
-    _ modelType: String, _ name: String,
-    _ variant: @escaping @Sendable (ConfigReader, _ layer: Int, NamedTensors) throws -> LlamaVariant
+    _ modelType: String, _ name: String, _ defaults: LlamaDefaults,
+    _ variant: @escaping @Sendable (ConfigReader, _ layer: Int) throws -> LlamaVariant
   ) -> Architecture {
     Architecture(
       modelType: modelType, prefix: "model.", baseClass: name + "Model",
@@ -36,7 +37,7 @@ extension Architecture {
       },
       tokenClassifier: ClassifierForm(selection: .each, output: "score"),
       backbone: { config, tensors in
-        try llamaBackbone(config, tensors) { try variant(config, $0, tensors) }
+        try llamaBackbone(config, tensors, defaults) { try variant(config, $0) }
       })
   }
 }
@@ -47,38 +48,47 @@ private struct LlamaVariant {
   var outputBias = false
   var feedForwardBias = false
   var window: Int?
-  /// Where config.json doesn't say; nil: as many as heads.
-  var defaultKeyValueHeads: Int?
+}
+
+/// transformers' values for keys that config.json doesn't have.
+private struct LlamaDefaults {
+  let positions: Int
+  /// nil: as many as heads.
+  var keyValueHeads: Int?
 }
 
 /// Qwen2's layers from max_window_layers on see a window, where use_sliding_window is true, or
 /// those that layer_types names.
 private func qwen2Window(_ config: ConfigReader, layer: Int) throws -> Int? {
-  guard try config.flag("use_sliding_window", false), config.json["sliding_window"] != .null else {
-    return nil
+  let given = try config.size("sliding_window", 4096)
+  let isUsed = try config.flag("use_sliding_window", false)
+  let window = isUsed && config.json["sliding_window"] != .null ? given : nil
+  let first = try config.json.optionalInt("max_window_layers") ?? 28
+  guard let types = try config.json.optionalStrings("layer_types") else {
+    return layer >= first ? window : nil
   }
-  let window = try config.size("sliding_window", 4096)
-  if let types = try config.json.optionalStrings("layer_types") {
-    guard types.indices.contains(layer) else {
-      throw config.bad("layer_types", "a list of \(types.count)")
-    }
-    return types[layer] == "sliding_attention" ? window : nil
+  switch (types.indices.contains(layer) ? types[layer] : "missing", window) {
+  case ("full_attention", _): return nil
+  case ("sliding_attention", let window?): return window
+  case (let type, _): throw config.bad("layer_types", "\(type) for layer \(layer)")
   }
-  let first = config.has("max_window_layers") ? try config.json.int("max_window_layers") : 28
-  return layer >= first ? window : nil
 }
 
 private func llamaBackbone(
-  _ config: ConfigReader, _ tensors: NamedTensors, _ variant: (Int) throws -> LlamaVariant
+  _ config: ConfigReader, _ tensors: NamedTensors, _ defaults: LlamaDefaults,
+  _ variant: (Int) throws -> LlamaVariant
 ) throws -> Backbone {
   let hidden = try config.size("hidden_size")
   let inner = try config.size("intermediate_size")
   let heads = try config.size("num_attention_heads")
   let vocabulary = try config.size("vocab_size", atMost: 1 << 30)
-  let layers = try config.size("num_hidden_layers", atMost: 10_000)
-  let positions = try config.size("max_position_embeddings", 2048, atMost: 1 << 30)
+  let layers = try config.layers("num_hidden_layers", named: "layers", in: tensors)
+  let positions = try config.size(
+    "max_position_embeddings", defaults.positions, atMost: 1 << 30)
+  // Null: as many as heads, whatever the model type's default.
   let keyValueHeads = try config.size(
-    "num_key_value_heads", try variant(0).defaultKeyValueHeads ?? heads)
+    "num_key_value_heads",
+    config.json["num_key_value_heads"] == nil ? defaults.keyValueHeads ?? heads : heads)
   try config.requireMultiple(
     ("num_attention_heads", heads), of: ("num_key_value_heads", keyValueHeads))
   if !config.has("head_dim") {

@@ -43,7 +43,8 @@ private func visionBackbone(_ config: ConfigReader, _ tensors: NamedTensors, cla
 
   var build = BackboneBuilder(tensors)
   var blocks: [Backbone.Block] = []
-  for index in 0..<(try config.size("num_hidden_layers", 12, atMost: 10_000)) {
+  for index in 0..<(try config.layers("num_hidden_layers", 12, named: "encoder.layer", in: tensors))
+  {
     let layer = "encoder.layer.\(index)"
     let attention = layer + ".attention.attention"
     blocks.append(
@@ -93,7 +94,8 @@ private func patchInputs(
   let channels = try config.size("num_channels", 3, atMost: 1 << 10)
   guard patch == other, height % patch == 0, width % patch == 0 else {
     throw LorascError(
-      .format, "images of \(height) x \(width) in patches of \(patch) x \(other)",
+      .format,
+      "image_size \(height) x \(width) is no multiple of patch_size \(patch) x \(other)",
       subject: "patch_size")
   }
   let projection = Backbone.PatchInputs.projectionName

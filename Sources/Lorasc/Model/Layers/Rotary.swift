@@ -16,10 +16,16 @@ struct RotaryForm: Sendable {
 
   init(_ config: ConfigReader, headSize: Int, positions: Int) throws {
     let nested = try config.json.optionalObject("rope_parameters")
-    let scaling = try nested ?? config.json.optionalObject("rope_scaling") ?? JSONObject()
-    let rope = ConfigReader(json: scaling)
+    let older = try config.json.optionalObject("rope_scaling")
+    guard nested == nil || older == nil || nested == older else {
+      throw LorascError(
+        .format, "rope_parameters and rope_scaling contradict",
+        subject: "rope_scaling")
+    }
+    let rope = ConfigReader(json: nested ?? older ?? JSONObject())
+    // Below 1 frequencies would grow without bounds.
     let theta = try rope.number(
-      "rope_theta", try config.number("rope_theta", 10_000) { $0 > 0 }, { $0 > 0 })
+      "rope_theta", try config.number("rope_theta", 10_000) { $0 >= 1 }, { $0 >= 1 })
     let kind = try rope.text("rope_type", try rope.text("type", "default"))
     guard try rope.number("partial_rotary_factor", 1, { $0 > 0 }) == 1 else {
       throw LorascError(
@@ -65,7 +71,12 @@ struct RotaryForm: Sendable {
     _ plain: [Double], scale: Double, trained: Double, _ rope: ConfigReader
   ) throws -> [Double] {
     let low = try rope.number("low_freq_factor") { $0 > 0 }
-    let high = try rope.number("high_freq_factor") { $0 > low }
+    let high = try rope.number("high_freq_factor") { $0 > 0 }
+    guard low < high else {
+      throw LorascError(
+        .format, "low_freq_factor \(low) is not below high_freq_factor \(high)",
+        subject: "low_freq_factor")
+    }
     return plain.map { frequency in
       let share = (trained * frequency / (2 * .pi) - low) / (high - low)
       let kept = min(1, max(0, share))
@@ -130,10 +141,14 @@ struct RotaryForm: Sendable {
   }
 
   private static func attentionFactor(_ rope: ConfigReader, scale: Double) throws -> Double {
-    if rope.has("attention_factor") { return try rope.number("attention_factor") { $0 > 0 } }
+    // float32 must hold a turned vector.
+    func isModest(_ value: Double) -> Bool { value < 1e6 }
+    if rope.has("attention_factor") {
+      return try rope.number("attention_factor") { $0 > 0 && isModest($0) }
+    }
     func strength(_ weight: Double) -> Double { scale <= 1 ? 1 : 0.1 * weight * log(scale) + 1 }
-    let one = try rope.number("mscale", 0) { $0 >= 0 }
-    let all = try rope.number("mscale_all_dim", 0) { $0 >= 0 }
+    let one = try rope.number("mscale", 0) { $0 >= 0 && isModest($0) }
+    let all = try rope.number("mscale_all_dim", 0) { $0 >= 0 && isModest($0) }
     return one > 0 && all > 0 ? strength(one) / strength(all) : strength(1)
   }
 }
