@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import run_example
 
 import lorasc
 
@@ -72,21 +70,6 @@ def test_mistakes(minilm_path: Path) -> None:
         lorasc.finetune(minilm_path, TEXTS, NAMES, method="ia3")
     with pytest.raises(lorasc.DataError, match="max_length"):
         lorasc.finetune(minilm_path, ["word " * 600], ["a"])
-
-
-def run_example(repository: Path, name: str, *arguments: object) -> str:
-    path = os.pathsep.join(
-        [str(Path(lorasc.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    )
-    done = subprocess.run(
-        [sys.executable, repository / "examples" / "python" / name, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_finetune_example(repository: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from .errors import (
     Status,
 )
 from .history import History
+from .jsonl import read_jsonl
 from .log import log_off, log_to
 from .model import Model
 from .progress import Event, Progress, ProgressBar
@@ -99,6 +100,7 @@ __all__ = [
     "log_off",
     "log_to",
     "options",
+    "read_jsonl",
     "version",
 ]
 

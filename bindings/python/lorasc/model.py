@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import ctypes
-import functools
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _structs as structs
+from ._encoding import Text, TextEncoding
 from ._handle import Handle
 from ._library import library
 from ._options import Options, refuse_foreign
 from ._predict import What, predict
 from ._tensors import copy_tensor, list_tensors
 from .batch import Batch
-from .errors import DataError, NotFoundError, Status, check, encode_text
+from .errors import check, encode_text
 from .reports import Estimate, ModelInfo, TensorInfo, from_struct
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
-Text = str | tuple[str, str]
-"""A text, or a pair of texts for tasks on two."""
-
-
-class Model(Handle):
+class Model(TextEncoding, Handle):
     """A Hugging Face folder, opened: an immutable backbone and, where it has one, its head.
 
     Any number of adapters, trainers and threads may share a model. Its files must not be
@@ -81,13 +74,6 @@ class Model(Handle):
         shape = found.shape if found else None
         return copy_tensor(library().lorasc_model_tensor, self._handle, name, shape)
 
-    @functools.cached_property
-    def config(self) -> dict[str, Any]:
-        """config.json as it is."""
-        with open(self.path / "config.json", encoding="utf-8") as file:
-            config: dict[str, Any] = json.load(file)
-        return config
-
     @property
     def label_names(self) -> list[str] | None:
         """Names of the head's classes in order (config.json's id2label), None without a head."""
@@ -95,93 +81,6 @@ class Model(Handle):
         if not self.info.num_labels or not isinstance(names, dict):
             return None
         return [str(names.get(str(i), i)) for i in range(self.info.num_labels)]
-
-    @functools.cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The folder's tokenizer.json, with its built-in padding and truncation off.
-
-        Raises:
-            NotFoundError: the folder has none.
-        """
-        return self._load_tokenizer(None)
-
-    @functools.cached_property
-    def _truncating(self) -> dict[int, Tokenizer]:
-        return {}
-
-    def _load_tokenizer(self, max_length: int | None) -> Tokenizer:
-        from tokenizers import Tokenizer  # here, so that token ids alone need no tokenizer
-
-        file = self.path / "tokenizer.json"
-        if not file.is_file():
-            raise NotFoundError(
-                Status.NOT_FOUND, f"{file}: no such file, so texts cannot be encoded", str(file)
-            )
-        tokenizer = Tokenizer.from_file(str(file))
-        tokenizer.no_padding()
-        if max_length is None:
-            tokenizer.no_truncation()
-        else:
-            tokenizer.enable_truncation(max_length)
-        return tokenizer
-
-    def encode(
-        self,
-        texts: Sequence[Text],
-        max_length: int | None = None,
-        *,
-        truncate: bool = False,
-        labels: npt.ArrayLike | None = None,
-        targets: npt.ArrayLike | None = None,
-        row_weights: npt.ArrayLike | None = None,
-    ) -> Batch:
-        """Tokenizes texts (or pairs of texts) into a batch, special tokens included.
-
-        Args:
-            texts: one row each.
-            max_length: cut rows to this many tokens, at most the model's positions.
-            truncate: cut rows to the model's positions where max_length is not given.
-            labels: see Batch.
-            targets: see Batch.
-            row_weights: see Batch.
-
-        Raises:
-            DataError: a row is longer than the model's positions and nothing says to cut it.
-            NotFoundError: the folder has no tokenizer.json.
-        """
-        if isinstance(texts, str):
-            raise TypeError("texts must be a list of texts, not one text")
-        positions = self.info.maximum_positions
-        if max_length is None and truncate:
-            max_length = positions
-        if max_length is not None and not 1 <= max_length <= positions:
-            raise DataError(
-                Status.LIMIT, f"max_length {max_length} is not in 1 to {positions}", "max_length"
-            )
-        if max_length is None:
-            tokenizer = self.tokenizer
-        else:
-            if max_length not in self._truncating:
-                self._truncating[max_length] = self._load_tokenizer(max_length)
-            tokenizer = self._truncating[max_length]
-        encodings = tokenizer.encode_batch(list(texts))
-        rows = [encoding.ids for encoding in encodings]
-        for index, row in enumerate(rows):
-            if len(row) > positions:
-                raise DataError(
-                    Status.LIMIT,
-                    f"text {index} has {len(row)} tokens, the model {positions} positions: give "
-                    "max_length, or truncate=True",
-                    f"text {index}",
-                )
-        types = [encoding.type_ids for encoding in encodings]
-        return Batch(
-            rows,
-            labels=labels,
-            targets=targets,
-            row_weights=row_weights,
-            token_types=types if any(any(row) for row in types) else None,
-        )
 
     def predict(self, batch: Batch, what: What = "logits") -> npt.NDArray[np.float32]:
         """Runs the model as it was opened; labels are ignored.

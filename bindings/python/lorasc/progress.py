@@ -12,7 +12,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from . import _structs as structs
-from .reports import number_or_none
+from .reports import number_or_none, perplexity
 
 
 class Event(enum.IntEnum):
@@ -118,21 +118,31 @@ class ProgressBar:
         title: shown in front.
         file: where to, stderr by default.
         interval: seconds between lines where there is no terminal.
+        is_language: show perplexity in place of the accuracy of evaluations.
     """
 
-    def __init__(self, title: str = "", file: TextIO | None = None, interval: float = 5.0) -> None:
+    def __init__(
+        self,
+        title: str = "",
+        file: TextIO | None = None,
+        interval: float = 5.0,
+        is_language: bool = False,
+    ) -> None:
         self._title = title
+        self._is_language = is_language
         self._file = file or sys.stderr
         self._interval = interval
         self._terminal = self._file.isatty()
         self._bar: tqdm | None = None
         self._last_line = time.monotonic()
-        self._accuracy: float | None = None
+        self._evaluation = ""
 
     def __call__(self, progress: Progress) -> None:
         """Takes one report."""
-        if progress.eval_accuracy is not None:
-            self._accuracy = progress.eval_accuracy
+        if self._is_language and progress.eval_loss is not None:
+            self._evaluation = f"perplexity {perplexity(progress.eval_loss):.2f}"
+        elif progress.eval_accuracy is not None:
+            self._evaluation = f"accuracy {progress.eval_accuracy:.3f}"
         if self._terminal:
             self._draw(progress)
         else:
@@ -180,8 +190,8 @@ class ProgressBar:
             f"{progress.tokens_per_second:,.0f} tokens/s",
             f"cascade {progress.cascade}/{progress.total_cascades}",
         ]
-        if self._accuracy is not None:
-            parts.append(f"accuracy {self._accuracy:.3f}")
+        if self._evaluation:
+            parts.append(self._evaluation)
         if progress.event is not Event.END:
             parts.append(f"{tqdm.format_interval(max(progress.seconds_left, 0))} left")
         return ", ".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import sys
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -254,3 +255,13 @@ def from_struct(kind: type[R], struct: ctypes.Structure) -> R:
 def number_or_none(value: float) -> float | None:
     """None for NaN, the library's mark of a figure that was not measured."""
     return None if math.isnan(value) else value
+
+
+def perplexity(loss: float | None) -> float:
+    """The exponential of a loss of next tokens.
+
+    Infinite beyond what a float holds, NaN without a loss.
+    """
+    if loss is None:
+        return math.nan
+    return math.exp(loss) if loss < math.log(sys.float_info.max) else math.inf

@@ -88,7 +88,8 @@ class Trainer(Handle):
         data = as_dataset(dataset)
         held_out = None if eval is None else as_dataset(eval)
         self._check_targets(data, held_out)
-        bar = ProgressBar() if progress is True else None
+        is_language = self.adapter.info.head == "lm"
+        bar = ProgressBar(is_language=is_language) if progress is True else None
         callbacks: list[Callback] = [self.history.add]
         if bar is not None:
             callbacks.append(bar)
