@@ -81,6 +81,17 @@ public func lorasc_model_tensor(
   }
 }
 
+@_cdecl("lorasc_model_file") @implementation
+public func lorasc_model_file(
+  _ model: OpaquePointer!, _ name: UnsafePointer<CChar>!, _ buffer: UnsafeMutablePointer<CChar>!,
+  _ capacity: Int, _ need: UnsafeMutablePointer<Int>!
+) -> lorasc_status {
+  call {
+    let model = try LorascABI.model(model)
+    try fill(buffer, capacity, need, text: try model.file(try string(name, "name")))
+  }
+}
+
 @_cdecl("lorasc_model_retain") @implementation
 public func lorasc_model_retain(_ model: OpaquePointer!) -> lorasc_status {
   call { try Handles.retain(model, .model) }

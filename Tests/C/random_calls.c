@@ -235,7 +235,7 @@ static lorasc_status call(void) {
       problem("an output touched on failure");            \
     }                                                     \
     return status;
-  switch (pick(56)) {
+  switch (pick(57)) {
     case 0: doing = "options_create"; return create_options();
     case 1:
       doing = "options_set";
@@ -421,6 +421,8 @@ static lorasc_status call(void) {
       }
       return status;
     }
+    DO(55, lorasc_model_file(handle(MODEL), one_in(4) ? name() : "config.json", text, capacity(),
+                             need()))
     DO(46, lorasc_unbind((lorasc_signal_fn)(uintptr_t)next_random(&state)))
     default: doing = "status_name"; lorasc_status_name((int32_t)next_random(&state));
       return LORASC_OK;

@@ -1,4 +1,4 @@
-"""Named tensors of a handle: listing them and copying them out."""
+"""Named tensors and texts of a handle: listing them and copying them out."""
 
 from __future__ import annotations
 
@@ -43,3 +43,12 @@ def fill_floats(call: Callable[[Any, int, Any], int]) -> npt.NDArray[np.float32]
     values = np.empty(need.value, np.float32)
     check(call(values.ctypes.data, values.size, ctypes.byref(need)))
     return values
+
+
+def fill_text(call: Callable[[Any, int, Any], int]) -> str:
+    """Asks a call how many bytes its text has, then for them."""
+    need = ctypes.c_size_t()
+    check(call(None, 0, ctypes.byref(need)))
+    buffer = ctypes.create_string_buffer(need.value)
+    check(call(buffer, need.value, ctypes.byref(need)))
+    return buffer.value.decode("utf-8")

@@ -17,24 +17,25 @@ from ._handle import Handle
 from ._library import library
 from ._options import Options, refuse_foreign
 from ._predict import What, predict
-from ._tensors import copy_tensor, list_tensors
+from ._tensors import copy_tensor, fill_text, list_tensors
 from .batch import Batch
 from .errors import check, encode_text
 from .reports import Estimate, ModelInfo, TensorInfo, from_struct
 
 
 class Model(TextEncoding, Handle):
-    """A Hugging Face folder, opened: an immutable backbone and, where it has one, its head.
+    """A Hugging Face folder or GGUF file, opened: an immutable backbone and, if any, its head.
 
     Any number of adapters, trainers and threads may share a model. Its files must not be
     changed while it is open, since their weights stay memory mapped.
 
     Args:
-        path: a folder with config.json and model.safetensors (or its sharded index).
+        path: a folder with config.json and model.safetensors (or its sharded index), or a GGUF
+            file.
         options: of scope "model": ``threads``, ``kernels``, ``truncation``.
 
     Attributes:
-        path: the folder.
+        path: the folder or file.
         info: sizes and kind, see ModelInfo.
 
     Raises:
@@ -73,6 +74,22 @@ class Model(TextEncoding, Handle):
         found = self.tensors().get(name)
         shape = found.shape if found else None
         return copy_tensor(library().lorasc_model_tensor, self._handle, name, shape)
+
+    def file(self, name: str) -> str:
+        """A text file of the model: a folder's own, of a GGUF file one made from its metadata.
+
+        Args:
+            name: "config.json", "tokenizer.json", "tokenizer_config.json",
+                "special_tokens_map.json", "generation_config.json", "chat_template.jinja", or any
+                text of a folder.
+
+        Raises:
+            NotFoundError: the model has no such file.
+            FormatError: damaged metadata, a tokenizer of a kind that isn't offered, no text.
+            ArgumentError: a name with a slash.
+        """
+        key = encode_text(name)
+        return fill_text(lambda *buffer: library().lorasc_model_file(self._handle, key, *buffer))
 
     @property
     def label_names(self) -> list[str] | None:
