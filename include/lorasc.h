@@ -204,10 +204,6 @@ typedef struct lorasc_model_description {
 } lorasc_model_description;
 lorasc_status lorasc_model_info(lorasc_model *model, lorasc_model_description *info);
 
-/* The text of config.json; of a GGUF file, what its metadata says in config.json's keys.
- * capacity and *need count bytes with the final NUL. Since 0.1. */
-lorasc_status lorasc_model_config(lorasc_model *model, char *buffer, size_t capacity,
-                                  size_t *need);
 
 typedef struct lorasc_tensor_info {
   uint32_t struct_size;
@@ -224,6 +220,15 @@ lorasc_status lorasc_model_tensor_info(lorasc_model *model, size_t index,
 /* Copies a tensor out as float32. capacity and *need count elements. E_NOT_FOUND. */
 lorasc_status lorasc_model_tensor(lorasc_model *model, const char *name, float *buffer,
                                   size_t capacity, size_t *need);
+/* A text file of the model by its name, NUL-terminated: "config.json", "tokenizer.json",
+ * "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
+ * "chat_template.jinja". A folder's own file as it is, any of its texts; of a GGUF file one
+ * that is made from its metadata, whose ids are those of the tokenizer that it was made from.
+ * capacity and *need count bytes. E_NOT_FOUND, E_ARGUMENT for a name with a slash, E_FORMAT
+ * for damaged metadata or what is no text, E_UNSUPPORTED for a tokenizer of another kind,
+ * E_LIMIT, E_IO. Since 0.1. */
+lorasc_status lorasc_model_file(lorasc_model *model, const char *name, char *buffer,
+                                size_t capacity, size_t *need);
 /* One more reference: give it back with lorasc_model_free. */
 lorasc_status lorasc_model_retain(lorasc_model *model);
 void lorasc_model_free(lorasc_model *model);

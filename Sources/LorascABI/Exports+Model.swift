@@ -47,16 +47,6 @@ public func lorasc_model_info(
   }
 }
 
-@_cdecl("lorasc_model_config") @implementation
-public func lorasc_model_config(
-  _ model: OpaquePointer!, _ buffer: UnsafeMutablePointer<CChar>!, _ capacity: Int,
-  _ need: UnsafeMutablePointer<Int>!
-) -> lorasc_status {
-  call {
-    try fill(buffer, capacity, need, text: try LorascABI.model(model).configuration())
-  }
-}
-
 @_cdecl("lorasc_model_tensor_count") @implementation
 public func lorasc_model_tensor_count(_ model: OpaquePointer!) -> Int {
   var count = 0
@@ -88,6 +78,17 @@ public func lorasc_model_tensor(
     let name = try string(name, "name")
     let count = try model.shape(of: name).reduce(1, *)
     try fill(buffer, capacity, need, count: count) { try model.copyTensor(name, to: $0) }
+  }
+}
+
+@_cdecl("lorasc_model_file") @implementation
+public func lorasc_model_file(
+  _ model: OpaquePointer!, _ name: UnsafePointer<CChar>!, _ buffer: UnsafeMutablePointer<CChar>!,
+  _ capacity: Int, _ need: UnsafeMutablePointer<Int>!
+) -> lorasc_status {
+  call {
+    let model = try LorascABI.model(model)
+    try fill(buffer, capacity, need, text: try model.file(try string(name, "name")))
   }
 }
 

@@ -490,7 +490,8 @@ static lorasc_status call(void) {
                              one_in(2) ? NULL : token, made,
                              one_in(3) ? NULL : (int32_t *)(void *)floats, given, need());
     }
-    DO(58, lorasc_model_config(handle(MODEL), text, capacity(), need()))
+    DO(58, lorasc_model_file(handle(MODEL), one_in(4) ? name() : "config.json", text, capacity(),
+                             need()))
     DO(46, lorasc_unbind((lorasc_signal_fn)(uintptr_t)next_random(&state)))
     default: doing = "status_name"; lorasc_status_name((int32_t)next_random(&state));
       return LORASC_OK;

@@ -38,7 +38,7 @@ static lorasc_status model_tensor_info(void *handle) {
 }
 CALL(model_tensor, lorasc_model,
      lorasc_model_tensor(handle, "pooler.dense.bias", NULL, 0, &need))
-CALL(model_config, lorasc_model, lorasc_model_config(handle, NULL, 0, &need))
+CALL(model_file, lorasc_model, lorasc_model_file(handle, "config.json", NULL, 0, &need))
 CALL(model_retain, lorasc_model, lorasc_model_retain(handle))
 CALL(adapter_model, lorasc_model,
      lorasc_adapter_create(handle, f.options, NULL, (lorasc_adapter **)&out))
@@ -126,10 +126,10 @@ static const struct {
     ROW(OPTIONS, options_json),  ROW(OPTIONS, adapter_options),
     ROW(OPTIONS, trainer_options), ROW(MODEL, model_info),
     ROW(MODEL, model_tensor_info), ROW(MODEL, model_tensor),
-    ROW(MODEL, model_config),    ROW(MODEL, model_retain),    ROW(MODEL, adapter_model),
-    ROW(MODEL, trainer_model),   ROW(MODEL, merge_model),
-    ROW(MODEL, predict_model),   ROW(ADAPTER, adapter_tensor_info),
-    ROW(ADAPTER, copy_out),      ROW(ADAPTER, copy_in),
+    ROW(MODEL, model_file),      ROW(MODEL, model_retain),
+    ROW(MODEL, adapter_model),   ROW(MODEL, trainer_model),
+    ROW(MODEL, merge_model),     ROW(MODEL, predict_model),
+    ROW(ADAPTER, adapter_tensor_info), ROW(ADAPTER, copy_out), ROW(ADAPTER, copy_in),
     ROW(ADAPTER, merge),         ROW(ADAPTER, trainer_adapter),
     ROW(ADAPTER, merge_as),      ROW(ADAPTER, adapter_save),
     ROW(ADAPTER, export),        ROW(ADAPTER, set_scale),

@@ -67,21 +67,60 @@ void model_tensors(void) {
   lorasc_model_free(model);
 }
 
-void model_config(void) {
-  char text[4096];
+void model_files(void) {
+  static char text[4096];
+  char path[1200];
   lorasc_model *model;
-  size_t need;
-  REQUIRE(CHECK_OK(lorasc_model_open(tiny_model_path(), NULL, &model)));
-  CHECK_OK(lorasc_model_config(model, NULL, 0, &need));
-  CHECK(need > 2 && need <= sizeof text);
-  text[0] = 1;
-  CHECK_STATUS(lorasc_model_config(model, text, need - 1, &need), LORASC_E_BUFFER);
-  CHECK(text[0] == 1);
-  CHECK_OK(lorasc_model_config(model, text, sizeof text, &need));
-  CHECK(strlen(text) + 1 == need && text[0] == '{');
-  CHECK(strstr(text, "\"model_type\"") && strstr(text, "\"hidden_size\""));
-  CHECK_STATUS(lorasc_model_config(model, NULL, 0, NULL), LORASC_E_ARGUMENT);
+  size_t need, count = 0;
+  const char *folder = in_folder("files");
+  REQUIRE(CHECK(tiny_model_write(folder, MODEL_SEED)));
+  REQUIRE(CHECK_OK(lorasc_model_open(folder, NULL, &model)));
+  snprintf(path, sizeof path, "%s/config.json", folder);
+  unsigned char *written = read_file(path, &count);
+  REQUIRE(CHECK(written != NULL && count < sizeof text - 1));
+
+  CHECK_OK(lorasc_model_file(model, "config.json", NULL, 0, &need));
+  CHECK(need == count + 1);
+  memset(text, 'x', sizeof text);
+  CHECK_STATUS(lorasc_model_file(model, "config.json", text, count, &need), LORASC_E_BUFFER);
+  CHECK(need == count + 1 && text[0] == 'x');
+  CHECK_OK(lorasc_model_file(model, "config.json", text, sizeof text, NULL));
+  CHECK(memcmp(text, written, count) == 0 && text[count] == '\0' && text[count + 1] == 'x');
+  CHECK_STATUS(lorasc_model_file(model, "config.json", NULL, 0, NULL), LORASC_E_ARGUMENT);
+
+  need = 7;
+  CHECK_STATUS(lorasc_model_file(model, "tokenizer.json", text, sizeof text, &need),
+               LORASC_E_NOT_FOUND);
+  static const char *elsewhere[] = {"",   ".",  "..", "/etc/hostname", "../files/config.json",
+                                    "a/", "/a", "./config.json"};
+  for (size_t i = 0; i < sizeof elsewhere / sizeof elsewhere[0]; i++) {
+    check_about(elsewhere[i]);
+    CHECK_STATUS(lorasc_model_file(model, elsewhere[i], text, sizeof text, &need),
+                 LORASC_E_ARGUMENT);
+    CHECK_TEXT(lorasc_last_error()->subject, elsewhere[i]);
+  }
+  check_about(NULL);
+  CHECK_STATUS(lorasc_model_file(model, NULL, text, sizeof text, &need), LORASC_E_ARGUMENT);
+  CHECK_STATUS(lorasc_model_file(model, "\xff", text, sizeof text, &need), LORASC_E_ARGUMENT);
+  CHECK_STATUS(lorasc_model_file(model, "model.safetensors", text, sizeof text, &need),
+               LORASC_E_FORMAT);
+  CHECK(need == 7);
+
+  /* As it is now, whatever it holds, if it is a text. */
+  snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+  CHECK(write_file(path, "", 0));
+  CHECK_OK(lorasc_model_file(model, "tokenizer.json", text, 1, &need));
+  CHECK(need == 1 && text[0] == '\0');
+  CHECK(write_file(path, "\xe2\x96\x81", 3));
+  CHECK_OK(lorasc_model_file(model, "tokenizer.json", text, 4, &need));
+  CHECK_TEXT(text, "\xe2\x96\x81");
+  CHECK(write_file(path, "\xe2\x96", 2));
+  CHECK_STATUS(lorasc_model_file(model, "tokenizer.json", NULL, 0, &need), LORASC_E_FORMAT);
+  CHECK(write_file(path, "a\0b", 3));
+  CHECK_STATUS(lorasc_model_file(model, "tokenizer.json", NULL, 0, &need), LORASC_E_FORMAT);
+  free(written);
   lorasc_model_free(model);
+  remove_tree(folder);
 }
 
 void model_references(void) {

@@ -101,6 +101,7 @@ private final class MergedFolder {
       guard let status = Files.status(of: source), Files.isRegular(status) else { continue }
       try folder.copyFile(from: source, to: name)
     }
+    for file in model.tokenizerFiles() { try folder.write(file.text, to: file.name) }
     // A chain of modules from an earlier merge would hide transformers' own head.
     let hidesHead = !isSentenceTransformer
     try folder.commit { name in

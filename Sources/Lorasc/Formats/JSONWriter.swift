@@ -34,9 +34,10 @@ extension JSONObject {
   }
 }
 
-private struct JSONWriter {
+/// Builds a document's text part by part.
+struct JSONWriter {
   let format: JSONFormat
-  var output: [UInt8] = []
+  private(set) var output: [UInt8] = []
 
   init(format: JSONFormat) { self.format = format }
 
@@ -57,17 +58,21 @@ private struct JSONWriter {
       if format.sortsKeys {
         members.sort { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
       }
-      try write(members, "{", "}", depth) { writer, member in
-        try namingKey(member.key) {
-          writer.write(member.key)
-          writer.append(writer.format.indent == nil ? ":" : ": ")
-          try writer.write(member.value, depth: depth + 1)
-        }
-      }
+      try write(members, "{", "}", depth) { try $0.write($1, depth: depth + 1) }
     }
   }
 
-  private mutating func write<Element>(
+  /// A key and its value.
+  mutating func write(_ member: JSONObject.Member, depth: Int) throws {
+    try namingKey(member.key) {
+      write(member.key)
+      append(format.indent == nil ? ":" : ": ")
+      try write(member.value, depth: depth)
+    }
+  }
+
+  /// Elements between two brackets.
+  mutating func write<Element>(
     _ elements: [Element], _ open: String, _ close: String, _ depth: Int,
     each: (inout JSONWriter, Element) throws -> Void
   ) throws {
@@ -87,9 +92,11 @@ private struct JSONWriter {
     output.append(contentsOf: repeatElement(0x20, count: depth * indent))
   }
 
-  private mutating func append(_ text: String) { output.append(contentsOf: text.utf8) }
+  /// Text as it is.
+  mutating func append(_ text: String) { output.append(contentsOf: text.utf8) }
 
-  private mutating func write(_ text: String) {
+  /// A string, quoted.
+  mutating func write(_ text: String) {
     append("\"")
     for scalar in text.unicodeScalars {
       switch scalar {
@@ -103,6 +110,7 @@ private struct JSONWriter {
       case _ where scalar.value < 0x20 || scalar.value == 0x7F: escape(UInt16(scalar.value))
       case _ where format.asciiOnly && !scalar.isASCII:
         for unit in String(scalar).utf16 { escape(unit) }
+      case _ where scalar.isASCII: output.append(UInt8(truncatingIfNeeded: scalar.value))
       default: append(String(scalar))
       }
     }

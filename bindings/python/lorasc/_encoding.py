@@ -25,29 +25,32 @@ Text = str | tuple[str, str]
 
 
 class TextEncoding:
-    """What a model's folder says of texts: its tokenizer and its chat template.
+    """What a model's files say of texts: its tokenizer and its chat template.
 
     Attributes:
-        path: the folder.
+        path: the folder or GGUF file.
         info: of the model; its positions are what a row may have.
     """
 
     path: Path
     info: ModelInfo
 
+    def file(self, name: str) -> str:
+        """A text file by its name; see Model.file()."""
+        raise NotImplementedError
+
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """config.json as it is."""
-        with open(self.path / "config.json", encoding="utf-8") as file:
-            config: dict[str, Any] = json.load(file)
+        config: dict[str, Any] = json.loads(self.file("config.json"))
         return config
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """The folder's tokenizer.json, with its built-in padding and truncation off.
+        """The model's tokenizer.json, with its built-in padding and truncation off.
 
         Raises:
-            NotFoundError: the folder has none.
+            NotFoundError: the model has none.
         """
         return self._load_tokenizer(None)
 
@@ -58,12 +61,14 @@ class TextEncoding:
     def _load_tokenizer(self, max_length: int | None) -> Tokenizer:
         from tokenizers import Tokenizer  # here, so that token ids alone need no tokenizer
 
-        file = self.path / "tokenizer.json"
-        if not file.is_file():
+        try:
+            text = self.file("tokenizer.json")
+        except NotFoundError as error:
+            file = str(self.path / "tokenizer.json")
             raise NotFoundError(
-                Status.NOT_FOUND, f"{file}: no such file, so texts cannot be encoded", str(file)
-            )
-        tokenizer = Tokenizer.from_file(str(file))
+                Status.NOT_FOUND, f"{file}: no such file, so texts cannot be encoded", file
+            ) from error
+        tokenizer = Tokenizer.from_str(text)
         tokenizer.no_padding()
         if max_length is None:
             tokenizer.no_truncation()
@@ -93,7 +98,7 @@ class TextEncoding:
 
         Raises:
             DataError: a row is longer than the model's positions and nothing says to cut it.
-            NotFoundError: the folder has no tokenizer.json.
+            NotFoundError: the model has no tokenizer.json.
         """
         if isinstance(texts, str):
             raise TypeError("texts must be a list of texts, not one text")
@@ -115,19 +120,19 @@ class TextEncoding:
 
     @functools.cached_property
     def chat_template(self) -> ChatTemplate:
-        """The folder's chat templates.
+        """The model's chat templates.
 
         Raises:
-            NotFoundError: the folder has none.
+            NotFoundError: the model has none.
         """
         from .chat import ChatTemplate  # here, so that models without chat need no Jinja
 
-        return ChatTemplate(self.path)
+        return ChatTemplate(self)
 
     def apply_chat_template(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = False, **options: Any
     ) -> str:
-        """A conversation as text by the folder's template, as transformers' method of this name.
+        """A conversation as text by the model's template, as transformers' method of this name.
 
         The text holds the special tokens already: encode_chat() adds none to them, encode() would.
 
@@ -138,7 +143,7 @@ class TextEncoding:
                 the template's own.
 
         Raises:
-            NotFoundError: the folder has no template.
+            NotFoundError: the model has no template.
             DataError: the template refuses the conversation.
         """
         return self.chat_template.render(
@@ -154,7 +159,7 @@ class TextEncoding:
         add_generation_prompt: bool = False,
         **options: Any,
     ) -> Batch:
-        """Conversations as a batch by the folder's chat template, a row each; without labels.
+        """Conversations as a batch by the model's chat template, a row each; without labels.
 
         Args:
             conversations: lists of messages, or one such list.
@@ -196,7 +201,7 @@ class TextEncoding:
         """Prompts and completions as a batch for the head "lm"; only completions have a loss.
 
         A row is {"prompt": text, "completion": text}, or the same with lists of messages, or
-        {"messages": [...]}; other keys are left alone. Messages become text by the folder's chat
+        {"messages": [...]}; other keys are left alone. Messages become text by the model's chat
         template, and each turn of the assistant's carries the loss (of a row with a prompt those
         of the completion).
 

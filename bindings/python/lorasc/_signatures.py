@@ -43,8 +43,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "lorasc_model_info": (_status, [_handle, POINTER(structs.ModelDescription)]),
     "lorasc_model_tensor_count": (c_size_t, [_handle]),
     "lorasc_model_tensor_info": (_status, [_handle, c_size_t, POINTER(structs.TensorInfo)]),
-    "lorasc_model_config": (_status, [_handle, _buffer, c_size_t, _need]),
     "lorasc_model_tensor": (_status, [_handle, c_char_p, _buffer, c_size_t, _need]),
+    "lorasc_model_file": (_status, [_handle, c_char_p, _buffer, c_size_t, _need]),
     "lorasc_model_retain": (_status, [_handle]),
     "lorasc_model_free": (None, [_handle]),
     # Datasets

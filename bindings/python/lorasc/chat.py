@@ -1,4 +1,4 @@
-"""Chat templates: a conversation as the text that a model was taught on, by its folder's template.
+"""Chat templates: a conversation as the text that a model was taught on, by its own template.
 
 Templates are code from wherever the model is from: they run in Jinja's sandbox, on plain JSON data,
 with the settings and functions that transformers gives them.
@@ -10,12 +10,15 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from ._jinja import compile_template
 from .errors import DataError, FormatError, NotFoundError, Status
+
+if TYPE_CHECKING:
+    from ._encoding import TextEncoding
 
 Message = Mapping[str, Any]
 """One turn: "role", "content" and whatever else the template reads."""
@@ -35,24 +38,24 @@ _MARKS = ("\ufdd0", "\ufdd1")
 
 
 class ChatTemplate:
-    """The chat templates of a model's folder, with its special tokens.
+    """The chat templates of a model, with its special tokens.
 
     Args:
-        folder: with chat_template.jinja and maybe additional_chat_templates, or a
-            tokenizer_config.json whose chat_template is a text or a list of named ones.
+        source: a model, or a folder with chat_template.jinja and maybe additional_chat_templates,
+            or a tokenizer_config.json whose chat_template is a text or a list of named ones.
 
     Attributes:
         templates: each template by its name, "default" where there is one only.
         special_tokens: "bos_token", "eos_token", ... as templates read them.
 
     Raises:
-        NotFoundError: the folder has no template.
+        NotFoundError: there is no template.
         FormatError: a damaged file.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.templates, self._source = _read_templates(folder)
-        self.special_tokens = read_special_tokens(folder)
+    def __init__(self, source: Path | TextEncoding) -> None:
+        self.templates, self._source = _read_templates(source)
+        self.special_tokens = read_special_tokens(source)
 
     def render(
         self,
@@ -213,14 +216,14 @@ class ChatTemplate:
         return DataError(Status.SHAPE, message, "messages")
 
 
-def read_special_tokens(folder: Path) -> dict[str, str]:
+def read_special_tokens(source: Path | TextEncoding) -> dict[str, str]:
     """Names as "eos_token" and their texts, from tokenizer_config.json.
 
     Where that doesn't list the added tokens, as files of old, special_tokens_map.json wins.
     """
-    config = _read_json(folder / _CONFIG)
+    config = _read_json(source, _CONFIG)
     if "added_tokens_decoder" not in config:
-        config = config | _read_json(folder / "special_tokens_map.json")
+        config = config | _read_json(source, "special_tokens_map.json")
     tokens = {}
     for name in _SPECIAL_TOKENS:
         value = config.get(name)
@@ -230,33 +233,50 @@ def read_special_tokens(folder: Path) -> dict[str, str]:
     return tokens
 
 
-def _read_templates(folder: Path) -> tuple[dict[str, str], str]:
+def _read_templates(source: Path | TextEncoding) -> tuple[dict[str, str], str]:
     """Templates by their names, and where they are from."""
-    files = {path.stem: path for path in sorted((folder / _MORE_TEMPLATES).glob("*.jinja"))}
-    if (folder / _TEMPLATE_FILE).is_file():
-        files["default"] = folder / _TEMPLATE_FILE
-    if files:
-        texts = {name: _read_text(path) for name, path in files.items()}
-        return texts, str(files.get("default", folder / _MORE_TEMPLATES))
-    source = str(folder / _CONFIG)
-    given = _read_json(folder / _CONFIG).get("chat_template")
+    path = _path(source)
+    if path.is_dir():
+        more = path / _MORE_TEMPLATES
+        texts = {file.stem: _read_text(file) for file in sorted(more.glob("*.jinja"))}
+        default = _read(source, _TEMPLATE_FILE)
+        if default is not None:
+            return texts | {"default": default}, str(path / _TEMPLATE_FILE)
+        if texts:
+            return texts, str(more)
+    where = str(path / _CONFIG if path.is_dir() else path)
+    given = _read_json(source, _CONFIG).get("chat_template")
     if given is None:
         raise NotFoundError(
             Status.NOT_FOUND,
-            f"{source}: no chat_template, and no {_TEMPLATE_FILE} beside it",
-            source,
+            f"{where}: no chat_template, and no {_TEMPLATE_FILE}",
+            where,
         )
     if isinstance(given, str):
-        return {"default": given}, source
+        return {"default": given}, where
     if isinstance(given, list) and all(isinstance(item, dict) for item in given):
         given = {item.get("name"): item.get("template") for item in given}
     if not isinstance(given, dict) or not all(
         isinstance(text, str) for item in given.items() for text in item
     ):
         raise FormatError(
-            Status.FORMAT, f"{source}: chat_template is neither a text nor named texts", source
+            Status.FORMAT, f"{where}: chat_template is neither a text nor named texts", where
         )
-    return given, source
+    return given, where
+
+
+def _path(source: Path | TextEncoding) -> Path:
+    return source if isinstance(source, Path) else source.path
+
+
+def _read(source: Path | TextEncoding, name: str) -> str | None:
+    """A text file, None where there is none."""
+    if isinstance(source, Path):
+        return _read_text(source / name) if (source / name).is_file() else None
+    try:
+        return source.file(name)
+    except NotFoundError:
+        return None
 
 
 def _read_text(path: Path) -> str:
@@ -266,14 +286,15 @@ def _read_text(path: Path) -> str:
         raise FormatError(Status.FORMAT, f"{path}: {error}", str(path)) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(source: Path | TextEncoding, name: str) -> dict[str, Any]:
     """An object, empty where there is no file."""
-    if not path.is_file():
+    text, where = _read(source, name), str(_path(source) / name)
+    if text is None:
         return {}
     try:
-        value = json.loads(_read_text(path))
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FormatError(Status.FORMAT, f"{path}: {error}", str(path)) from error
+        raise FormatError(Status.FORMAT, f"{where}: {error}", where) from error
     if not isinstance(value, dict):
-        raise FormatError(Status.FORMAT, f"{path}: holds no object", str(path))
+        raise FormatError(Status.FORMAT, f"{where}: holds no object", where)
     return value

@@ -181,7 +181,7 @@ def _leading_tokens(tokenizer: Tokenizer) -> list[int]:
 
 def _end_token(model: TextEncoding) -> int:
     """The end-of-sequence token, of tokenizer_config.json or else config.json."""
-    text = read_special_tokens(model.path).get("eos_token")
+    text = read_special_tokens(model).get("eos_token")
     if text is not None:
         found = model.tokenizer.token_to_id(text)
         if found is not None:

@@ -76,12 +76,21 @@ class Model(TextEncoding, Handle, TextGenerator):
         shape = found.shape if found else None
         return copy_tensor(library().lorasc_model_tensor, self._handle, name, shape)
 
-    @functools.cached_property
-    def config(self) -> dict[str, Any]:
-        """config.json; of a GGUF file, what its metadata says in config.json's keys."""
-        call = library().lorasc_model_config
-        config: dict[str, Any] = json.loads(fill_text(lambda *buf: call(self._handle, *buf)))
-        return config
+    def file(self, name: str) -> str:
+        """A text file of the model: a folder's own, of a GGUF file one made from its metadata.
+
+        Args:
+            name: "config.json", "tokenizer.json", "tokenizer_config.json",
+                "special_tokens_map.json", "generation_config.json", "chat_template.jinja", or any
+                text of a folder.
+
+        Raises:
+            NotFoundError: the model has no such file.
+            FormatError: damaged metadata, a tokenizer of a kind that isn't offered, no text.
+            ArgumentError: a name with a slash.
+        """
+        key = encode_text(name)
+        return fill_text(lambda *buffer: library().lorasc_model_file(self._handle, key, *buffer))
 
     @property
     def label_names(self) -> list[str] | None:
