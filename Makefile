@@ -68,7 +68,8 @@ bench: python ## Time training steps on MiniLM from C
 	@$(CC) $(strict_c) -O2 Benchmarks/step.c $(link_lorasc) -o build/bench/step
 	@build/bench/step "$$($(model_folder))"
 
-parity: python ## Random configurations of all methods against live PEFT (SEED=0, COUNT=100)
+parity: python ## All methods on all architectures against live PEFT (SEED=0, COUNT=100, ARCHITECTURES)
+	@scripts/system-packages fortunes
 	@scripts/python-env test Tests/Python/requirements.txt
 	@$(python) -W ignore Tests/parity/parity.py
 
