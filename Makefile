@@ -72,7 +72,8 @@ bench-generation: python ## Tokens a second on SmolLM2 against transformers, in 
 	@scripts/python-env test Tests/Python/requirements.txt
 	@$(python) -W ignore Benchmarks/generation.py
 
-parity: python ## Random configurations of all methods against live PEFT (SEED=0, COUNT=100)
+parity: python ## All methods on all architectures against live PEFT (SEED=0, COUNT=100, ARCHITECTURES)
+	@scripts/system-packages fortunes
 	@scripts/python-env test Tests/Python/requirements.txt
 	@$(python) -W ignore Tests/parity/parity.py
 

@@ -167,6 +167,15 @@ def peft_folder(name: str, head: str, base: Path, folder: Path, **config: Any) -
         ("vit", "classifier", {"target_modules": "all-linear", "modules_to_save": ["classifier"]}),
         ("roberta", "classifier", {"target_modules": "all-linear", "bias": "all"}),
         ("deit", "mean_linear", {"target_modules": ["k_proj"], "bias": "all"}),
+        (
+            "gpt2",
+            "mean_linear",
+            {
+                "target_modules": ["wpe", "c_fc"],
+                "layers_to_transform": [1],
+                "layers_pattern": "h",
+            },
+        ),
     ],
 )
 def test_folders_of_peft_go_both_ways(

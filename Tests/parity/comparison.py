@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from configuration import Configuration, Drawer
+from bases import engine_name
+from cases import Case
+from configuration import Configuration
 from engine import Engine, merged_by_engine
 from files import compare_files
-from peer import Peer, adapted_modules, open_base
-from tiny import make_tiny
-from transformers import PreTrainedModel
+from peer import Peer, merged_by_peft
 from yardstick import Finding, Values, compare_exactly, compare_jointly, failure, zeros
 
 import lorasc
 
 KINDS = ("loss", "gradients", "steps", "merge", "files")
 STEPS = 10
+SAMPLES = 4
+"""Batches whose gradients are compared at the start."""
 
 
 @dataclass
@@ -34,15 +36,11 @@ class Comparison:
         return all(finding.holds for finding in self.findings.values())
 
 
-def compare(
-    seed: int, index: int, methods: list[str], kinds: list[str], folder: Path
-) -> Comparison:
-    """Draws a configuration and compares it."""
-    drawer = Drawer(seed, index, methods)
-    configuration, base = draw(drawer, seed, folder)
-    comparison = Comparison(configuration, {})
+def compare(case: Case, kinds: list[str]) -> Comparison:
+    """Compares a configuration."""
+    comparison = Comparison(case.configuration, {})
     try:
-        Pair(configuration, base, folder, drawer.random).compare(kinds, comparison.findings)
+        Pair(case).compare(kinds, comparison.findings)
     except Exception as error:
         for kind in kinds:
             comparison.findings.setdefault(kind, failure(error))
@@ -51,40 +49,17 @@ def compare(
     return comparison
 
 
-def draw(drawer: Drawer, seed: int, folder: Path) -> tuple[Configuration, PreTrainedModel]:
-    """A configuration that adapts something, and its model, saved as `folder`/model."""
-    while True:
-        configuration = drawer.configuration()
-        path = make_tiny(
-            folder / "model",
-            num_labels=configuration.labels if configuration.has_own_head else 0,
-            seed=seed + drawer.index,
-            **configuration.sizes,
-        )
-        base = open_base(path, configuration)
-        modules = adapted_modules(base, configuration)
-        if modules:
-            adapter = configuration.adapter | drawer.patterns(modules)
-            return replace(configuration, adapter=adapter), base
-
-
 class Pair:
     """The engine and both peers, from the same start on the same rows."""
 
-    def __init__(
-        self,
-        configuration: Configuration,
-        base: PreTrainedModel,
-        folder: Path,
-        random: np.random.Generator,
-    ) -> None:
-        self.configuration = configuration
-        self.base = base
-        self.folder = folder
-        self.batches = [draw_rows(random, configuration) for _ in range(STEPS)]
-        self.engine = Engine(folder / "model", configuration)
-        self.float32 = Peer(base, configuration, torch.float32)
-        self.float64 = Peer(base, configuration, torch.float64)
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.configuration = configuration = case.configuration
+        self.engine = Engine(case.path, configuration)
+        self.float32 = Peer(case.base, configuration, torch.float32)
+        self.float64 = Peer(case.base, configuration, torch.float64)
+        self.sides = (self.engine, self.float32, self.float64)
+        self.adapted = set(self.float64.adapted_weights)
         for peer in (self.float32, self.float64):
             peer.take(self.engine.values())
             if configuration.is_pissa:
@@ -96,33 +71,29 @@ class Pair:
         for peer in (self.float32, self.float64):
             peer.take(self.engine.values())
         # PEFT merges the whole expert; the merged view holds a share of it
-        unslowed = self.float64.merged()
+        unslowed = merged_by_peft(self.float64.model, self.configuration.architecture)
         truth = self.slowed(unslowed)
         if "merge" in kinds:
             findings["merge"] = self.compare_merged(truth)
         if "files" in kinds:
             try:
                 findings["files"] = compare_files(
-                    self.engine, self.base, self.float32, truth, unslowed, self.folder
+                    self.engine, self.case.base, self.float32, truth, unslowed, self.case.scratch
                 )
             except Exception as error:
                 findings["files"] = failure(error)
         self.engine.close()
 
     def train(self, findings: dict[str, Finding]) -> None:
-        """Ten steps of all three; the first one's gradients."""
-        names = list(self.float64.trained)
-        still: set[str] = set()
-        losses: list[tuple[float, float, float]] = []
-        for number, batch in enumerate(self.batches):
-            loss, gradients = self.engine.gradients(batch, names)
-            loss32, gradients32 = self.float32.gradients(batch)
-            loss64, gradients64 = self.float64.gradients(batch)
-            losses.append((loss, loss32, loss64))
-            if number == 0:
-                still = zeros(gradients64)
-                findings["gradients"] = compare_jointly(gradients, gradients32, gradients64, still)
-            for side in (self.engine, self.float32, self.float64):
+        """The start's gradients, and ten steps of all three."""
+        ours, theirs, truth = self.start_gradients()
+        still = zeros(truth)
+        findings["gradients"] = compare_jointly(ours, theirs, truth, still)
+        losses = []
+        for _ in range(STEPS):
+            batch = self.batch()
+            losses.append([side.gradients(batch)[0] for side in self.sides])
+            for side in self.sides:
                 side.step()
         ours, theirs, truth = ({"loss": np.array(column)} for column in zip(*losses, strict=True))
         findings["loss"] = compare_jointly(ours, theirs, truth)
@@ -130,29 +101,50 @@ class Pair:
             self.engine.values(), self.float32.values(), self.float64.values(), still
         )
 
+    def batch(self) -> lorasc.Batch:
+        """The next one."""
+        return next(filter(self.float64.is_smooth, self.case.batches))
+
+    def start_gradients(self) -> list[Values]:
+        """Each side's at the start, on several batches.
+
+        On one alone the rounding of a single ill-conditioned row, which differs with the order of
+        rows, may decide which side is nearer to the truth.
+        """
+        batches = [self.batch() for _ in range(SAMPLES)]
+        found = []
+        for side in self.sides:
+            each = [side.gradients(batch)[1] for batch in batches]
+            found.append({name: np.stack([values[name] for values in each]) for name in each[0]})
+        return found
+
     def slowed(self, merged: Values) -> Values:
         """Merged weights with a share of the expert: W + μ (merged - W).
 
         What is trained in full, heads and biases, is not slowed.
         """
         rate = self.configuration.slow_rate
+        if rate == 1:
+            return merged
         original = {
-            name.removeprefix("bert."): tensor.numpy()
-            for name, tensor in self.base.double().state_dict().items()
+            engine_name(name, self.configuration.architecture): tensor
+            for name, tensor in self.case.base.state_dict().items()
         }
-        self.base.float()
+
+        def share(name: str, value: Any) -> Any:
+            start = original[name].double().numpy()
+            return start + rate * (value - start)
+
         return {
-            name: original[name] + rate * (value - original[name])
-            if name in self.float64.adapted_weights
-            else value
+            name: share(name, value) if name in self.adapted else value
             for name, value in merged.items()
         }
 
     def compare_merged(self, truth: Values) -> Finding:
         """The merged folder, and the trainer's view of each adapted matrix."""
-        engine, head = self.engine, self.configuration.head
-        ours = merged_by_engine(engine.adapter, self.folder / "merged", head)
-        views = {name: engine.trainer.merged(name) for name in self.float64.adapted_weights}
+        engine = self.engine
+        ours = merged_by_engine(engine.adapter, self.case.scratch / "merged", self.configuration)
+        views = {name: engine.trainer.merged(name) for name in self.adapted}
         theirs = self.slowed(self.float32.merged())
 
         def with_views(values: Values, viewed: Values) -> Values:
@@ -161,20 +153,3 @@ class Pair:
         return compare_exactly(
             with_views(ours, views), with_views(theirs, theirs), with_views(truth, truth)
         )
-
-
-def draw_rows(random: np.random.Generator, configuration: Configuration) -> lorasc.Batch:
-    """A few rows of different lengths; the padding token, 0, may stand inside."""
-    sizes = configuration.sizes
-    longest = min(sizes["max_position_embeddings"], 16)
-    rows = [
-        random.integers(0, sizes["vocab_size"], random.integers(1, longest + 1)).tolist()
-        for _ in range(random.integers(3, 8))
-    ]
-    answers = (
-        {"targets": random.normal(size=(len(rows), configuration.labels)).astype(np.float32)}
-        if configuration.regression
-        else {"labels": random.integers(0, configuration.labels, len(rows))}
-    )
-    token_types = [random.integers(0, 2, len(row)).tolist() for row in rows]
-    return lorasc.Batch(rows, token_types=token_types, **answers)

@@ -11,6 +11,8 @@ from yardstick import Values
 
 import lorasc
 
+HEAD_OUTPUTS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
+
 
 class Engine:
     """A model with an adapter whose start shows every gradient, and a trainer of it."""
@@ -39,17 +41,22 @@ class Engine:
                 self.adapter[name] = 0.2 / scale * noise
             elif name.endswith("lora_magnitude_vector"):
                 self.adapter[name] = self.adapter[name] * (1 + 0.1 * noise)
-            elif name == "classifier.weight":
+            elif name in HEAD_OUTPUTS:
                 self.adapter[name] = 0.3 * noise
 
     def values(self) -> Values:
         """Every tensor of the adapter."""
         return {name: self.adapter[name] for name in self.adapter.tensors()}
 
-    def gradients(self, batch: lorasc.Batch, names: list[str]) -> tuple[float, Values]:
-        """The loss of a batch, and the gradients of these tensors."""
+    def gradients(self, batch: lorasc.Batch) -> tuple[float, Values]:
+        """The loss of a batch, and the gradients of all tensors that are not frozen."""
+        self.trainer.discard_gradients()
         stats = self.trainer.accumulate(batch)
-        return stats.loss, {name: self.trainer.gradient(name) for name in names}
+        return stats.loss, {
+            name: self.trainer.gradient(name)
+            for name in self.adapter.tensors()
+            if not any(part in name for part in self.configuration.frozen)
+        }
 
     def step(self) -> None:
         """One optimizer step with the gradients at hand."""
@@ -61,13 +68,16 @@ class Engine:
             part.close()
 
 
-def merged_by_engine(adapter: lorasc.Adapter, folder: Path, head: str) -> Values:
-    """The tensors of the folder that `merge` writes, without "bert."."""
+def merged_by_engine(adapter: lorasc.Adapter, folder: Path, configuration: Configuration) -> Values:
+    """The tensors of the folder that `merge` writes, by the engine's names."""
     adapter.merge(folder)
-    tensors = load_file(folder / "model.safetensors")
-    merged = {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}
-    if head == "mean_linear":
-        # Kept from the base, though this head has no use for them
-        for name in [name for name in merged if name.startswith(("pooler.", "classifier."))]:
-            del merged[name]
-    return merged
+    prefix = configuration.family.prefix
+    merged = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in load_file(folder / "model.safetensors").items()
+    }
+    unused = ["embeddings.position_ids"]
+    if not (configuration.architecture == "bert" and configuration.head == "classifier"):
+        unused.append("pooler.")
+    # Kept from the base, though no class with this head has a use for them
+    return {name: value for name, value in merged.items() if not name.startswith(tuple(unused))}

@@ -45,6 +45,9 @@ FACTORIZED = (
 )
 """Options that a file says otherwise where it holds another product than s B A: one of exact
 ranks on modules by their whole names."""
+HEADS = ("classifier", "score", "pre_classifier")
+FROZEN = ("embed_tokens.base_layer.weight", "lm_head.base_layer.weight")
+"""Of the backbone, which PEFT writes beside an adapter on it and does not need."""
 COPIES = (".original_module.", ".modules_to_save.")
 """Parts of names of what PEFT writes beside with bias="all": a saved module as it was, and its
 bias under a second name."""
@@ -64,24 +67,25 @@ def read_by_peft(
         for name in get_peft_model_state_dict(peer.model)
         if not any(part in name for part in COPIES)
     }
+    expected -= {name for name in expected if name.endswith(FROZEN)}
     found = load_file(folder / "adapter_model.safetensors").keys()
     if found != expected:
         raise AssertionError(f"keys of only one of both: {sorted(found ^ expected)}")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="(?i).*(missing|unexpected).*")
         model = PeftModel.from_pretrained(copy.deepcopy(base), folder)
-    theirs = merged_by_peft(model)
-    return compare_exactly(merged_by_peft(model.to(torch.float64)), theirs, truth)
+    architecture = configuration.architecture
+    theirs = merged_by_peft(copy.deepcopy(model), architecture)
+    return compare_exactly(merged_by_peft(model.to(torch.float64), architecture), theirs, truth)
 
 
 def read_by_engine(engine: Engine, peer: Peer, truth: Values, folder: Path) -> Finding:
     """What PEFT saves: merged weights, and the options when saved again."""
     configuration = engine.configuration
     peer.model.save_pretrained(folder / "peft")
-    options: dict[str, Any] = {"head": configuration.head, "num_labels": configuration.labels}
-    adapter = lorasc.Adapter.load(engine.model, folder / "peft", **options)
+    adapter = lorasc.Adapter.load(engine.model, folder / "peft", **configuration.head_options())
     try:
-        merged = merged_by_engine(adapter, folder / "merged", configuration.head)
+        merged = merged_by_engine(adapter, folder / "merged", configuration)
         adapter.save(folder / "again")
         check_options(
             PeftConfig.from_pretrained(folder / "again"),
@@ -115,7 +119,7 @@ def comparable(value: Any) -> Any:
 
 def without_heads(names: list[str] | None) -> list[str] | None:
     """Names of modules but those of task heads."""
-    return [name for name in names or [] if name not in ("classifier", "score")] or None
+    return [name for name in names or [] if name not in HEADS] or None
 
 
 def compare_files(

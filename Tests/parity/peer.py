@@ -3,47 +3,31 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from architectures import inputs
+from bases import engine_name
 from configuration import Configuration
+from losses import loss_of
 from peft import get_peft_model
 from peft.optimizers import create_loraplus_optimizer
 from peft.tuners.lora import Linear
+from precision import arithmetic, convert
 from torch import nn
-from torch.nn import functional
-from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 from yardstick import Values
 
 import lorasc
 
-from reference import pad
-
-
-def open_base(path: Path, configuration: Configuration) -> PreTrainedModel:
-    """The backbone, with a classifier where that is the head."""
-    if configuration.head == "classifier":
-        return AutoModelForSequenceClassification.from_pretrained(
-            path, num_labels=configuration.labels, attn_implementation="eager"
-        ).eval()
-    # The pooler is no part of this head's model: the engine leaves it out too
-    return AutoModel.from_pretrained(
-        path, add_pooling_layer=False, attn_implementation="eager"
-    ).eval()
-
-
-def adapted_modules(base: PreTrainedModel, configuration: Configuration) -> list[str]:
-    """What PEFT adapts, without "bert."; empty where it finds nothing."""
-    try:
-        model = get_peft_model(copy.deepcopy(base), configuration.peft_config())
-    except ValueError:
-        return []
-    return [name.removeprefix("bert.") for name in model.base_model.targeted_module_names]
+RELU = ("distilbert", "classifier")
+KINK = 1e-5
+"""Of the largest value: far above the rounding of float32."""
 
 
 class Peer(nn.Module):
-    """A BERT with PEFT's adapter and one of the two heads, without dropout."""
+    """A model with PEFT's adapter and the head, without dropout."""
 
     def __init__(
         self, base: PreTrainedModel, configuration: Configuration, dtype: torch.dtype
@@ -51,12 +35,12 @@ class Peer(nn.Module):
         super().__init__()
         self.configuration = configuration
         self.dtype = dtype
-        model = copy.deepcopy(base)
-        self.model = get_peft_model(model, configuration.peft_config()).to(dtype).eval()
+        model = get_peft_model(copy.deepcopy(base), configuration.peft_config())
+        self.model = convert(model, dtype).eval()
         if configuration.head == "mean_linear":
             self.classifier = nn.Linear(base.config.hidden_size, configuration.labels, dtype=dtype)
         self.tensors = {
-            engine_name(name): parameter
+            self.engine_name(name): parameter
             for name, parameter in self.named_parameters()
             # bias="all" marks also the copies that modules_to_save has put aside
             if parameter.requires_grad and "original_module" not in name
@@ -91,7 +75,7 @@ class Peer(nn.Module):
     def linears(self) -> dict[str, Linear]:
         """PEFT's adapted linear modules by the engine's names."""
         return {
-            engine_name("model." + name): module
+            self.engine_name("model." + name): module
             for name, module in self.model.named_modules()
             if isinstance(module, Linear)
         }
@@ -100,7 +84,11 @@ class Peer(nn.Module):
     def adapted_weights(self) -> list[str]:
         """The weights that PEFT adapts, embeddings too."""
         names = self.model.base_model.targeted_module_names
-        return [name.removeprefix("bert.") + ".weight" for name in names]
+        return [self.engine_name(name) + ".weight" for name in names]
+
+    def engine_name(self, name: str) -> str:
+        """A parameter or module as the engine names it."""
+        return engine_name(name, self.configuration.architecture)
 
     def take(self, values: Values) -> None:
         """Sets every tensor."""
@@ -120,22 +108,33 @@ class Peer(nn.Module):
                 module.get_base_layer().weight -= module.get_delta_weight("default")
 
     def forward(self, batch: lorasc.Batch) -> torch.Tensor:
-        """Logits (rows, labels)."""
-        inputs = pad(batch)
-        if self.configuration.head == "classifier":
-            return self.model(**inputs).logits
-        hidden = self.model(**inputs).last_hidden_state
-        mask = inputs["attention_mask"][:, :, None].to(hidden.dtype)
-        return self.classifier((hidden * mask).sum(1) / mask.sum(1))
+        """Logits, or of "embedding" the means of the rows' tokens."""
+        given = inputs(batch, self.dtype)
+        if not self.configuration.is_bare:
+            return self.model(**given).logits
+        means = mean(self.model(**given).last_hidden_state, given.get("attention_mask"))
+        return means if self.configuration.head == "embedding" else self.classifier(means)
+
+    def is_smooth(self, batch: lorasc.Batch) -> bool:
+        """False where rounding may decide the side of a ReLU, as DistilBERT's classifier has."""
+        if (self.configuration.architecture, self.configuration.head) != RELU:
+            return True
+        near: list[bool] = []
+
+        def look(module: nn.Module, given: Any, output: torch.Tensor) -> None:
+            near.append(bool((output.abs() < KINK * output.abs().max()).any()))
+
+        hook = self.model.base_model.model.pre_classifier.register_forward_hook(look)
+        with torch.no_grad(), arithmetic(self.dtype):
+            self(batch)
+        hook.remove()
+        return not any(near)
 
     def gradients(self, batch: lorasc.Batch) -> tuple[float, Values]:
         """The loss of a batch, and its gradients."""
         self.optimizer.zero_grad()
-        logits = self(batch)
-        if self.configuration.regression:
-            loss = functional.mse_loss(logits, torch.from_numpy(batch.targets).to(self.dtype))
-        else:
-            loss = functional.cross_entropy(logits, torch.from_numpy(batch.labels.astype(np.int64)))
+        with arithmetic(self.dtype):
+            loss = loss_of(self(batch), batch, self.configuration)
         loss.backward()
         return loss.item(), {
             name: np.zeros(tuple(tensor.shape)) if tensor.grad is None else tensor.grad.numpy()
@@ -168,19 +167,23 @@ class Peer(nn.Module):
 
     def merged(self) -> Values:
         """The model without adapters, merged by PEFT."""
-        return merged_by_peft(self.model)
+        return merged_by_peft(copy.deepcopy(self.model), self.configuration.architecture)
 
 
-def merged_by_peft(model: nn.Module) -> Values:
-    """The tensors of a copy after `merge_and_unload`, without "bert."."""
-    state = copy.deepcopy(model).merge_and_unload().state_dict()
-    return {name.removeprefix("bert."): tensor.numpy() for name, tensor in state.items()}
+def mean(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The mean of each row's tokens, of images' all."""
+    if mask is None:
+        return hidden.mean(1)
+    weights = mask[:, :, None].to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1)
 
 
-def engine_name(name: str) -> str:
-    """A peer's parameter or module as the engine names it."""
-    for part in ("model.base_model.", "model.bert.", "model.", "bert."):
-        name = name.removeprefix(part)
-    for part in (".default", ".modules_to_save", ".base_layer"):
-        name = name.replace(part, "")
-    return name.replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
+def merged_by_peft(model: nn.Module, architecture: str) -> Values:
+    """The tensors after `merge_and_unload`, which uses the model up, by the engine's names."""
+    merged = model.merge_and_unload()
+    return {
+        engine_name(name, architecture): tensor.numpy()
+        for name, tensor in merged.state_dict().items()
+        # Another name of the embedding, which no file has
+        if not (name == "lm_head.weight" and merged.config.tie_word_embeddings)
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,15 +51,13 @@ def norm(values: Values) -> float:
     return float(np.sqrt(sum(np.sum(np.square(v, dtype=np.float64)) for v in values.values())))
 
 
-def difference(values: Values, truth: Values) -> Values:
+def differences(values: Values, truth: Values) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
     """Tensor by tensor, in float64; both must have the same tensors."""
     if values.keys() != truth.keys():
         strangers = sorted(values.keys() ^ truth.keys())
         raise AssertionError(f"only one of both has {', '.join(strangers)}")
-    return {
-        name: np.asarray(values[name], np.float64) - np.asarray(truth[name], np.float64)
-        for name in truth
-    }
+    for name, expected in truth.items():
+        yield name, np.asarray(values[name], np.float64) - np.asarray(expected, np.float64)
 
 
 def zeros(gradients: Values) -> set[str]:
@@ -76,9 +74,9 @@ def compare_jointly(
     ``joint_only`` are tensors that count in the joint error alone.
     """
     whole = norm(truth)
-    errors = difference(ours, truth)
+    errors = dict(differences(ours, truth))
     our_error = norm(errors) / whole
-    their_error = norm(difference(theirs, truth)) / whole
+    their_error = norm(dict(differences(theirs, truth))) / whole
     single = {
         name: norm({name: error}) / whole
         for name, error in errors.items()
@@ -96,10 +94,9 @@ def compare_exactly(ours: Values, theirs: Values, truth: Values) -> Finding:
     """Every tensor's own relative error, at most 1e-6."""
 
     def largest(values: Values) -> tuple[float, str]:
-        errors = difference(values, truth)
         relative = {
             name: norm({name: error}) / max(norm({name: truth[name]}), 1e-30)
-            for name, error in errors.items()
+            for name, error in differences(values, truth)
         }
         worst = max(relative, key=lambda name: relative[name])
         return relative[worst], worst

@@ -10,6 +10,7 @@ struct ModuleMatch {
     let candidates = model.matrices.indices.filter { model.isBackbone($0, settings.head) }
     let names = candidates.map { model.matrices[$0].name }
     let isList = if case .names = rules.targets { true } else { false }
+    let inPEFT = ModuleName(inPEFT: model, settings.head.kind)
     targets = candidates.filter { index in
       let module = model.matrices[index]
       if case .allLinear = rules.targets, !module.isLinear { return false }
@@ -17,7 +18,12 @@ struct ModuleMatch {
       if settings.modulesToSave.contains(where: { settings.names.lies(module.name, in: $0) }) {
         return false
       }
-      if isList, let layers = settings.layers, !layers.contains(module.name) { return false }
+      // PEFT takes what a list names whole, whatever its layer.
+      if isList, let layers = settings.layers, !layers.contains(module.name),
+        !inPEFT.spellings(module.name).contains(where: rules.lists)
+      {
+        return false
+      }
       return rules.matches(module.name, isOutputLayer: module.isOutputLayer)
     }
     if let tied = targets.first(where: { model.isTied($0, settings.head) }) {

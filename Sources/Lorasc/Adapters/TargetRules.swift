@@ -58,6 +58,12 @@ struct TargetRules: Sendable {
     return names.contains { targets.matches($0, isOutputLayer: isOutputLayer) }
   }
 
+  /// Whether the name stands in a list as it is.
+  func lists(_ name: String) -> Bool {
+    guard case .names(let items) = targets else { return false }
+    return items.contains { $0.utf8.elementsEqual(name.utf8) }
+  }
+
   /// The first item of a list that matches, nil where the target is no list.
   func rule(for moduleName: String) -> String? {
     guard case .names(let items) = targets else { return nil }

@@ -117,9 +117,6 @@ public final class Model: @unchecked Sendable {
       .reduce(0) { $0 + $1.elementCount }
   }
 
-  /// config.json's text; of a GGUF file, what its metadata says in config.json's keys.
-  public func configuration() throws -> String { try JSONValue.object(configJSON).text() }
-
   public func shape(of name: String) throws -> [Int] { try store.tensor(storedName(name)).shape }
 
   /// A tensor as float32, under its name with or without the prefix of the model's class.
