@@ -1,4 +1,9 @@
 extension GGUFTokenizer {
+  /// What a folder needs: the chat templates are in tokenizer_config.json.
+  static let files = [
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
+  ]
+
   /// One of the files by its name, nil where there is none of this name.
   /// - Throws: `.format`, `.unsupported`, `.limit`
   func file(_ name: String) throws -> String? {
