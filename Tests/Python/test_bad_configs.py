@@ -203,7 +203,7 @@ def names_offender(result: dict[str, Any], key: str, tensors: Any) -> bool:
     if key in message or PARTNERS.get(key, key) in message:
         return True
     if subject in tensors:
-        return "config.json says" in message
+        return "the configuration says" in message
     return key.endswith("bias") and subject.endswith(".bias")
 
 
@@ -290,7 +290,7 @@ def test_counts_that_are_not_the_files(name: str, tmp_path: Path) -> None:
     change(folder, **{key: 2})
     if not is_vision(name):
         for size in (60, 62):
-            refused(change(folder, vocab_size=size), f"config.json says [{size}, ")
+            refused(change(folder, vocab_size=size), f"the configuration says [{size}, ")
 
 
 @pytest.mark.parametrize(
@@ -315,8 +315,8 @@ def test_counts_that_are_not_the_files(name: str, tmp_path: Path) -> None:
         ("vit", {"image_size": [12, 13]}, ("image_size 12 x 13",)),
         ("vit", {"patch_size": [4, 3]}, ("patch_size 4 x 3",)),
         ("vit", {"image_size": [12, 12, 12]}, ("image_size",)),
-        ("vit", {"image_size": 16}, ("position_embeddings", "config.json says [1, 17, 32]")),
-        ("vit", {"num_channels": 1}, ("config.json says [32, 1, 4, 4]",)),
+        ("vit", {"image_size": 16}, ("position_embeddings", "the configuration says [1, 17, 32]")),
+        ("vit", {"num_channels": 1}, ("the configuration says [32, 1, 4, 4]",)),
         ("deit", {"qkv_bias": True}, ("query.bias",)),
         ("vit", {"qkv_bias": False}, ("query.bias", "there is none")),
         ("llama-linear", {"attention_bias": False}, ("q_proj.bias", "there is none")),
