@@ -13,7 +13,8 @@ struct BackboneBuilder {
   mutating func linear(_ name: String, _ out: Int, _ into: Int, bias: Bool = true) throws -> Int {
     guard bias || !tensors.contains(name + ".bias") else {
       throw LorascError(
-        .format, "\(tensors.store.path): has a tensor \(name).bias, the configuration says there is none",
+        .format,
+        "\(tensors.store.path): has a tensor \(name).bias, the configuration says there is none",
         subject: name + ".bias")
     }
     linears.append(
