@@ -5,6 +5,8 @@ public enum MergeType: String, Sendable {
   /// As each tensor of the base.
   case auto
   case f32, f16, bf16
+  /// Blocks of 32 values with a scale; of GGUF files only.
+  case q8_0
 }
 
 /// What a merge did to one tensor.
@@ -35,19 +37,25 @@ public struct MergeReport: Sendable {
 
 extension Adapter {
   /// Writes the merged view as a Hugging Face folder, in one step and tensor by tensor: weights
-  /// in the base's element types or in `type` (float32 arithmetic, one rounding), config.json with `id2label` and
-  /// `problem_type`, and the tokenizer's files. Heads of transformers' open as its classes for
-  /// them, `mean_linear` as a `SentenceTransformer`, whose `encode` gives the logits, `embedding`
-  /// as one whose `encode` gives the means.
+  /// in the base's element types (of quantised ones in F32) or in `type`, by float32 arithmetic
+  /// with one rounding; config.json with `id2label` and `problem_type`, and the tokenizer's files.
+  /// Heads of transformers' open as its classes for them, `mean_linear` as a
+  /// `SentenceTransformer`, whose `encode` gives the logits, `embedding` as one whose `encode`
+  /// gives the means.
   ///
   /// An existing folder is replaced and keeps its other files; the model's own is refused.
   ///
-  /// - Throws: `.io`, `.argument`, `.nonFinite` with the tensor's name, `.outOfMemory`
+  /// A path that ends in ".gguf" becomes a GGUF file (see `MergedGGUF`).
+  ///
+  /// - Throws: `.io`, `.argument`, `.unsupported`, `.nonFinite` with the tensor's name,
+  ///   `.outOfMemory`
   @discardableResult
-  public func merge(to directory: String, as type: MergeType = .auto) throws -> MergeReport {
+  public func merge(to path: String, as type: MergeType = .auto) throws -> MergeReport {
     try use {
       try BLASThreads.withSingleThread {
-        let report = try MergedFolder(self, directory, type).write()
+        let report =
+          path.hasSuffix(".gguf")
+          ? try MergedGGUF(self, path, type).write() : try MergedFolder(self, path, type).write()
         lastMerge = report
         return report
       }
@@ -63,19 +71,22 @@ private final class MergedFolder {
   private let adapter: Adapter
   private let model: Model
   private let folder: AtomicFolder
-  private let compute: Compute
   private let type: MergeType
-  private var report = MergeReport()
-  private var changedElements = 0
-  private var lostElements = 0
+  private let weights: MergedWeights
+  private var tensorCount = 0
 
   init(_ adapter: Adapter, _ directory: String, _ type: MergeType) throws {
+    guard type != .q8_0 else {
+      throw LorascError(
+        .unsupported, "\(directory): a folder holds no Q8_0; merge to a file that ends in .gguf",
+        subject: type.rawValue)
+    }
     self.adapter = adapter
     self.type = type
     model = adapter.model
-    try model.refuseOwnFolder(directory)
+    try model.refuseOwn(directory)
     folder = try AtomicFolder(path: directory)
-    compute = try model.compute(threads: model.threads)
+    weights = try MergedWeights(adapter)
   }
 
   func write() throws -> MergeReport {
@@ -92,8 +103,7 @@ private final class MergedFolder {
     try folder.commit { name in
       AtomicFolder.isOldWeights(name) || (hidesHead && name == "modules.json")
     }
-    if changedElements > 0 { report.roundedAway = Double(lostElements) / Double(changedElements) }
-    return report
+    return weights.finished(tensors: tensorCount)
   }
 
   private var isSentenceTransformer: Bool {
@@ -102,23 +112,7 @@ private final class MergedFolder {
 
   // MARK: Weights
 
-  /// Where a tensor's merged values come from; nil: as in the base.
-  private enum Source {
-    case matrix(Int)
-    /// - Parameter matrix: that the parameter stands for, if it does
-    case full(Int, matrix: Int?)
-  }
-
   private func writeWeights() throws {
-    var sources: [String: Source] = [:]
-    for matrix in adapter.targets.map(\.matrix) + adapter.masters.keys {
-      sources[model.matrices[matrix].name + ".weight"] = .matrix(matrix)
-    }
-    for full in adapter.fullParameters where !full.place.isHead {
-      let matrix: Int? = if case .weight(let index) = full.place { index } else { nil }
-      sources[adapter.parameters.list[full.parameter].name] = .full(full.parameter, matrix: matrix)
-    }
-
     let kept = try backboneTensors()
     let prefix = model.prefix(of: adapter.head.kind)
     var tensors = kept.map {
@@ -135,12 +129,14 @@ private final class MergedFolder {
     let writer = try SafetensorsWriter(
       path: try folder.path(of: TensorStore.single), tensors: tensors,
       metadata: [("format", "pt")])
-    for entry in kept {
-      try append(entry, sources[model.bareName(entry.name)], writer)
+    for tensor in kept {
+      try weights.write(tensor, as: .plain(written(tensor.type)), asStored: false) {
+        try writer.append($0)
+      }
     }
-    for parameter in headParameters { try appendHead(parameter, writer) }
+    for parameter in headParameters { try writeHead(parameter, writer) }
     try writer.commit()
-    report.tensors = tensors.count
+    tensorCount += tensors.count
   }
 
   /// The output layer of a language model has no prefix, and goes along with that head only.
@@ -176,124 +172,15 @@ private final class MergedFolder {
     let base: TensorType = if case .plain(let plain) = stored { plain } else { .f32 }
     guard [.f32, .f16, .bf16].contains(base) else { return base }
     switch type {
-    case .auto: return base
+    case .auto, .q8_0: return base
     case .f32: return .f32
     case .f16: return .f16
     case .bf16: return .bf16
     }
   }
 
-  private func append(_ entry: StoredTensor, _ source: Source?, _ writer: SafetensorsWriter) throws
-  {
-    if source == nil, entry.layout == .same, .plain(written(entry.type)) == entry.type {
-      return try withExtendedLifetime(entry.owner) { try writer.append(entry.bytes) }
-    }
-    let base = try model.store.float32(entry.name)
-    let merged = try FloatBuffer(count: entry.elementCount, what: entry.name)
-    switch source {
-    case .matrix(let matrix):
-      try adapter.weight(ofMatrix: matrix, .merged, into: merged.pointer, compute)
-      try model.asStored(matrix, merged)
-    case .full(let parameter, let matrix):
-      adapter.fullValue(parameter, .merged, into: merged.pointer)
-      if let matrix { try model.asStored(matrix, merged) }
-    case nil:
-      base.withBuffer { _ = merged.buffer.update(fromContentsOf: $0) }
-    }
-    guard [.f32, .f16, .bf16].contains(written(entry.type)) else {
-      throw LorascError(
-        .unsupported, "\(entry.name): merged weights cannot be written as \(entry.type.name)",
-        subject: entry.name)
-    }
-    let result = try append(merged, as: written(entry.type), entry.name, writer)
-    guard source != nil else { return }
-    let untouched = try FloatBuffer(count: base.count, what: entry.name)
-    base.withBuffer { _ = untouched.buffer.update(fromContentsOf: $0) }
-    _ = try narrowed(untouched, written(entry.type))
-    count(entry.name, merged, base, written: result, untouched: untouched)
-  }
-
-  /// Writes values, once rounded.
-  /// - Returns: what was written, as float32
-  private func append(
-    _ values: FloatBuffer, as type: TensorType, _ name: String, _ writer: SafetensorsWriter
-  ) throws -> FloatBuffer {
-    try checkFinite(values, name)
-    guard type != .f32 else {
-      try withExtendedLifetime(values) { try writer.append(UnsafeBufferPointer(values.buffer)) }
-      return values
-    }
-    let rounded = try FloatBuffer(count: values.count, what: name)
-    rounded.pointer.update(from: values.pointer, count: values.count)
-    let bits = try narrowed(rounded, type)
-    try checkFinite(rounded, name)
-    if let bits {
-      try withExtendedLifetime(bits) {
-        try writer.append(UnsafeRawBufferPointer(rebasing: bits.raw.prefix(values.count * 2)))
-      }
-    }
-    withExtendedLifetime(values) {}
-    return rounded
-  }
-
-  /// Rounds values in place to an element type.
-  /// - Returns: their bits in that type, nil for float32
-  private func narrowed(_ values: FloatBuffer, _ type: TensorType) throws -> AlignedBuffer<UInt16>?
-  {
-    guard type != .f32 else { return nil }
-    let bits = try AlignedBuffer<UInt16>(count: values.count, what: "rounded weights")
-    let kernels = compute.kernels
-    if type == .f16 {
-      kernels.f32_to_f16(values.pointer, bits.pointer, values.count)
-      kernels.f16_to_f32(bits.pointer, values.pointer, values.count)
-    } else {
-      kernels.f32_to_bf16(values.pointer, bits.pointer, values.count)
-      kernels.bf16_to_f32(bits.pointer, values.pointer, values.count)
-    }
-    return bits
-  }
-
-  /// - Parameter untouched: what a merge without the adapter would have written
-  private func count(
-    _ name: String, _ merged: FloatBuffer, _ base: FloatView, written: FloatBuffer,
-    untouched: FloatBuffer
-  ) {
-    defer { withExtendedLifetime((merged, base, written, untouched)) {} }
-    var changed = 0
-    var lost = 0
-    var largest: Float = 0
-    for index in 0..<merged.count {
-      let before = base.pointer[index]
-      guard merged.pointer[index] != before else { continue }
-      changed += 1
-      if written.pointer[index] == untouched.pointer[index] { lost += 1 }
-      largest = max(largest, abs(merged.pointer[index] - before))
-    }
-    if changed > lost { report.changed += 1 }
-    changedElements += changed
-    lostElements += lost
-    report.maxChange = max(report.maxChange, Double(largest))
-    report.changes.append(
-      TensorChange(
-        name: name, elements: merged.count, changed: changed, maxChange: Double(largest),
-        roundedAway: changed > 0 ? Double(lost) / Double(changed) : 0))
-  }
-
-  private func checkFinite(_ values: FloatBuffer, _ name: String) throws {
-    guard compute.kernels.max_abs(values.pointer, values.count).isFinite else {
-      throw LorascError(
-        .nonFinite, "merged \(name) holds NaN or infinity, or values beyond its element type",
-        subject: name)
-    }
-  }
-
-  private func appendHead(_ parameter: Int, _ writer: SafetensorsWriter) throws {
-    let values = try FloatBuffer(
-      count: adapter.parameters.list[parameter].count, what: adapter.parameters.list[parameter].name
-    )
-    adapter.fullValue(parameter, .merged, into: values.pointer)
-    _ = try append(
-      values, as: written(.plain(.f32)), adapter.parameters.list[parameter].name, writer)
+  private func writeHead(_ parameter: Int, _ writer: SafetensorsWriter) throws {
+    try weights.write(head: parameter, as: .plain(written(.plain(.f32)))) { try writer.append($0) }
   }
 
   // MARK: Descriptions
@@ -362,9 +249,9 @@ private final class MergedFolder {
       tensors: parameters.map {
         .init(name: $0.1, type: written(.plain(.f32)), shape: adapter.parameters.list[$0.0].shape)
       }, metadata: [("format", "pt")])
-    for (parameter, _) in parameters { try appendHead(parameter, writer) }
+    for (parameter, _) in parameters { try writeHead(parameter, writer) }
     try writer.commit()
-    report.tensors += parameters.count
+    tensorCount += parameters.count
   }
 }
 
@@ -379,21 +266,5 @@ extension ModelFolder {
     ]
     let sentence = ["sentence_bert_config.json", "config_sentence_transformers.json"]
     return forSentences ? tokenizer + sentence : tokenizer
-  }
-}
-
-extension Model {
-  /// Values of a matrix from the module's layout to the file's.
-  func asStored(_ matrix: Int, _ values: FloatBuffer) throws {
-    let module = matrices[matrix]
-    guard module.kind == .conv1D else { return }
-    let copy = try FloatBuffer(count: values.count, what: module.name)
-    for row in 0..<module.rows {
-      for column in 0..<module.columns {
-        copy.pointer[column * module.rows + row] = values.pointer[row * module.columns + column]
-      }
-    }
-    values.pointer.update(from: copy.pointer, count: values.count)
-    withExtendedLifetime((copy, values)) {}
   }
 }

@@ -21,7 +21,7 @@ extension Adapter {
   public func save(to directory: String, rank: Int? = nil) throws -> SaveReport {
     try use {
       try BLASThreads.withSingleThread {
-        try model.refuseOwnFolder(directory)
+        try model.refuseOwn(directory)
         let exported = try ExportedExperts(self, rank: rank)
         return try PEFTFolder(self, exported).write(to: directory)
       }
@@ -128,8 +128,10 @@ private struct PEFTFolder {
 }
 
 extension Options {
-  /// Adapters on exactly these modules, with these ranks and scale 1.
-  mutating func setExactRanks(_ ranks: [(module: String, rank: Int)]) throws {
+  /// Adapters on exactly these modules, with these ranks and scale alpha / rank, or 1.
+  mutating func setExactRanks(
+    _ ranks: [(module: String, rank: Int)], alpha: Double? = nil
+  ) throws {
     let largest = ranks.map(\.rank).max() ?? 1
     var pattern = JSONObject()
     for (module, rank) in ranks where rank != largest {
@@ -137,27 +139,15 @@ extension Options {
     }
     let text = try JSONValue.object(pattern).text(.compact)
     let values = [
-      "r": String(largest), "lora_alpha": String(largest), "use_rslora": "false",
+      "r": String(largest), "lora_alpha": alpha.map { "\($0)" } ?? String(largest),
+      "use_rslora": "false",
       "use_dora": "false", "init_lora_weights": "default", "ranks": "", "rank_pattern": text,
-      "alpha_pattern": text, "exclude_modules": "", "layers_to_transform": "",
+      "alpha_pattern": alpha == nil ? text : "{}", "exclude_modules": "", "layers_to_transform": "",
       "layers_pattern": "",
     ]
     for (key, value) in values { try set(key, value) }
     if !ranks.isEmpty {
       try set("target_modules", ranks.map(\.module).joined(separator: ","))
-    }
-  }
-}
-
-extension Model {
-  /// What is written must not be what is open.
-  func refuseOwnFolder(_ directory: String) throws {
-    try Files.check(path: directory)
-    if let target = Files.status(of: directory), let source = Files.status(of: path),
-      target.st_ino == source.st_ino, target.st_dev == source.st_dev
-    {
-      throw LorascError(
-        .argument, "\(directory): is the folder of the open model itself", subject: directory)
     }
   }
 }
