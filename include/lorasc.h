@@ -298,11 +298,12 @@ typedef struct lorasc_match_report {
 lorasc_status lorasc_adapter_create(lorasc_model *model, lorasc_options *options,
                                     lorasc_match_report *report, lorasc_adapter **adapter);
 
-/* Reads an adapter from a folder of PEFT's, or of lorasc_adapter_save. adapter_config.json
- * determines it; `options` (or NULL) give what that doesn't say: num_labels, adapter_seed.
- * Strict: tensors that are missing, too many or of other shapes are an E_MISMATCH that lists
- * them, so is another base model where the file names its own. Keys of the configuration
- * that nobody knows go along into the next lorasc_adapter_save. E_UNSUPPORTED (subject: the
+/* Reads an adapter from a folder of PEFT's, or of lorasc_adapter_save, or from a GGUF LoRA (a
+ * file). adapter_config.json, or the file, determines it; `options` (or NULL) give what that
+ * doesn't say: num_labels, adapter_seed. Strict: tensors that are missing, too many or of other
+ * shapes are an E_MISMATCH that names them, so is another base model where the folder names its
+ * own, and another architecture. Keys of the configuration that nobody knows go along into the
+ * next lorasc_adapter_save. E_UNSUPPORTED (subject: the
  * key) for what isn't offered and for pickles, E_OPTION where options contradict the
  * configuration, E_NOT_FOUND, E_FORMAT, E_NONFINITE. Since 0.1. */
 lorasc_status lorasc_adapter_load(lorasc_model *model, const char *directory,
@@ -380,16 +381,21 @@ typedef struct lorasc_merge_report {
   double rounded_away;       /* share of non-zero updates lost in the output type */
 } lorasc_merge_report;
 
-/* Writes the merged view as a Hugging Face folder: weights in the base's element types,
- * config.json with id2label and problem_type, tokenizer files copied along. Head
- * "classifier": opens as AutoModelForSequenceClassification; "mean_linear": as a
+/* Writes the merged view as a Hugging Face folder: weights in the base's element types, of
+ * quantised ones F32, config.json with id2label and problem_type, tokenizer files copied along.
+ * Head "classifier": opens as AutoModelForSequenceClassification; "mean_linear": as a
  * SentenceTransformer whose encode() gives the logits. An existing folder is replaced in
  * one step and keeps its other files; the model's own folder is refused. `report` may be
- * NULL. E_IO, E_ARGUMENT, E_NONFINITE. */
+ * NULL.
+ * A path that ends in ".gguf" becomes a GGUF file with the metadata and the order of the base,
+ * which must be one (else E_UNSUPPORTED, and so is a classifier's head); matrices that the
+ * adapter changes keep plain types, quantised ones become Q8_0.
+ * E_IO, E_ARGUMENT, E_UNSUPPORTED, E_NONFINITE. */
 lorasc_status lorasc_adapter_merge(lorasc_model *model, lorasc_adapter *adapter,
                                    const char *directory, lorasc_merge_report *report);
 /* The same with all weights in one element type: "f32", "f16", "bf16", or "auto" for the
- * base's own. float32 arithmetic, one rounding, tensor by tensor. Since 0.1. */
+ * base's own; of GGUF files all matrices, also "q8_0" (f16 where rows don't fill its blocks).
+ * float32 arithmetic, one rounding, tensor by tensor. Since 0.1. */
 lorasc_status lorasc_adapter_merge_as(lorasc_model *model, lorasc_adapter *adapter,
                                       const char *directory, const char *type,
                                       lorasc_merge_report *report);
@@ -421,8 +427,11 @@ lorasc_status lorasc_adapter_combine(lorasc_model *model, lorasc_adapter *const 
 
 /* Writes the merged view for another program. format "mlx": a folder with
  * adapters.safetensors ("<module>.lora_a" (in, r), ".lora_b" (r, out), DoRA's ".m") and
- * adapter_config.json, whose scale is that of the factors. E_UNSUPPORTED where only merged
- * weights hold the result, E_ARGUMENT for another format, E_IO. Since 0.1. */
+ * adapter_config.json, whose scale is that of the factors. "gguf": a file that llama.cpp applies
+ * to the model's GGUF file ("<tensor>.lora_a" (r, in), ".lora_b" (out, r), one alpha; rows of
+ * queries and keys in that file's order); not DoRA, and nothing trained in full. E_UNSUPPORTED
+ * where only merged weights hold the result, E_ARCHITECTURE for a model that GGUF doesn't know,
+ * E_ARGUMENT for another format, E_IO. Since 0.1. */
 lorasc_status lorasc_adapter_export(lorasc_model *model, lorasc_adapter *adapter,
                                     const char *path, const char *format);
 void lorasc_adapter_free(lorasc_adapter *adapter);

@@ -205,7 +205,7 @@ public func lorasc_adapter_merge_as(
     let name = try string(type, "type")
     guard let type = MergeType(rawValue: name) else {
       throw LorascError(
-        .argument, "the type '\(name)' is none of auto, f32, f16, bf16", subject: "type")
+        .argument, "the type '\(name)' is none of auto, f32, f16, bf16, q8_0", subject: "type")
     }
     try merge(model, adapter, directory, type, report)
   }

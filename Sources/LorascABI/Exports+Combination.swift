@@ -30,10 +30,12 @@ public func lorasc_adapter_export(
   call {
     let adapter = try LorascABI.adapter(adapter, of: model)
     let path = try string(path, "path")
-    let format = try string(format, "format")
-    guard format == "mlx" else {
-      throw LorascError(.argument, "the format '\(format)' is not mlx", subject: "format")
+    switch try string(format, "format") {
+    case "gguf": try adapter.exportGGUF(to: path)
+    case "mlx": try adapter.exportMLX(to: path)
+    case let other:
+      throw LorascError(
+        .argument, "the format '\(other)' is neither gguf nor mlx", subject: "format")
     }
-    try adapter.exportMLX(to: path)
   }
 }

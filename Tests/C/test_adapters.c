@@ -43,7 +43,7 @@ void adapter_files(void) {
     CHECK_STATUS(lorasc_adapter_load(f.model, in_folder("nowhere"), NULL, NULL, &again),
                  LORASC_E_NOT_FOUND);
     CHECK_OK(lorasc_adapter_export(f.model, f.adapter, in_folder("mlx"), "mlx"));
-    CHECK_STATUS(lorasc_adapter_export(f.model, f.adapter, in_folder("mlx"), "gguf2"),
+    CHECK_STATUS(lorasc_adapter_export(f.model, f.adapter, in_folder("mlx"), "onnx"),
                  LORASC_E_ARGUMENT);
     remove_tree(in_folder("mlx"));
   }

@@ -5,11 +5,13 @@ public enum MergeType: String, Sendable {
   /// As each tensor of the base.
   case auto
   case f32, f16, bf16
+  /// Blocks of 32 values with a scale; of GGUF files only.
+  case q8_0
 
   /// nil: as the base's
-  var tensorType: TensorType? {
+  var plainType: TensorType? {
     switch self {
-    case .auto: nil
+    case .auto, .q8_0: nil
     case .f32: .f32
     case .f16: .f16
     case .bf16: .bf16
@@ -45,23 +47,35 @@ public struct MergeReport: Sendable {
 
 extension Adapter {
   /// Writes the merged view as a Hugging Face folder, in one step and tensor by tensor: weights
-  /// in the base's element types or in `type` (float32 arithmetic, one rounding), config.json with `id2label` and
-  /// `problem_type`, and the tokenizer's files. Heads of transformers' open as its classes for
-  /// them, `mean_linear` as a `SentenceTransformer`, whose `encode` gives the logits, `embedding`
-  /// as one whose `encode` gives the means.
+  /// in the base's element types (of quantised ones in F32) or in `type`, by float32 arithmetic
+  /// with one rounding; config.json with `id2label` and `problem_type`, and the tokenizer's files.
+  /// Heads of transformers' open as its classes for them, `mean_linear` as a
+  /// `SentenceTransformer`, whose `encode` gives the logits, `embedding` as one whose `encode`
+  /// gives the means.
   ///
   /// An existing folder is replaced and keeps its other files; the model's own is refused.
   ///
-  /// - Throws: `.io`, `.argument`, `.nonFinite` with the tensor's name, `.outOfMemory`
+  /// A path that ends in ".gguf" becomes a GGUF file (see `MergedGGUF`).
+  ///
+  /// - Throws: `.io`, `.argument`, `.unsupported`, `.nonFinite` with the tensor's name,
+  ///   `.outOfMemory`
   @discardableResult
-  public func merge(to directory: String, as type: MergeType = .auto) throws -> MergeReport {
+  public func merge(to path: String, as type: MergeType = .auto) throws -> MergeReport {
     try use {
       try BLASThreads.withSingleThread {
         try model.requireUnmerged()
         let report =
-          model.isOfHost
-          ? try writeHostWeights(to: directory, as: type)
-          : try MergedFolder(self, directory, type).write()
+          if path.hasSuffix(".gguf") {
+            try MergedGGUF(self, path, type).write()
+          } else if type == .q8_0 {
+            throw LorascError(
+              .unsupported, "\(path): a folder holds no Q8_0; merge to a file that ends in .gguf",
+              subject: type.rawValue)
+          } else if model.isOfHost {
+            try writeHostWeights(to: path, as: type)
+          } else {
+            try MergedFolder(self, path, type).write()
+          }
         lastMerge = report
         return report
       }
@@ -77,18 +91,17 @@ private final class MergedFolder {
   private let adapter: Adapter
   private let model: Model
   private let folder: AtomicFolder
-  private let compute: Compute
   private let type: MergeType
-  private let rounding: MergedRounding
+  private let weights: MergedWeights
+  private var tensorCount = 0
 
   init(_ adapter: Adapter, _ directory: String, _ type: MergeType) throws {
     self.adapter = adapter
     self.type = type
     model = adapter.model
-    try model.refuseOwnFolder(directory)
+    try model.refuseOwn(directory)
     folder = try AtomicFolder(path: directory)
-    compute = try model.compute(threads: model.threads)
-    rounding = MergedRounding(compute.kernels)
+    weights = try MergedWeights(adapter)
   }
 
   func write() throws -> MergeReport {
@@ -107,7 +120,7 @@ private final class MergedFolder {
     try folder.commit { name in
       AtomicFolder.isOldWeights(name) || (hidesHead && name == "modules.json")
     }
-    return rounding.report
+    return weights.finished(tensors: tensorCount)
   }
 
   private var isSentenceTransformer: Bool {
@@ -116,23 +129,7 @@ private final class MergedFolder {
 
   // MARK: Weights
 
-  /// Where a tensor's merged values come from; nil: as in the base.
-  private enum Source {
-    case matrix(Int)
-    /// - Parameter matrix: that the parameter stands for, if it does
-    case full(Int, matrix: Int?)
-  }
-
   private func writeWeights() throws {
-    var sources: [String: Source] = [:]
-    for matrix in adapter.targets.map(\.matrix) + adapter.masters.keys {
-      sources[model.matrices[matrix].name + ".weight"] = .matrix(matrix)
-    }
-    for full in adapter.fullParameters where !full.place.isHead {
-      let matrix: Int? = if case .weight(let index) = full.place { index } else { nil }
-      sources[adapter.parameters.list[full.parameter].name] = .full(full.parameter, matrix: matrix)
-    }
-
     let kept = try backboneTensors()
     let prefix = model.prefix(of: adapter.head.kind)
     var tensors = kept.map {
@@ -149,12 +146,14 @@ private final class MergedFolder {
     let writer = try SafetensorsWriter(
       path: try folder.path(of: TensorStore.single), tensors: tensors,
       metadata: [("format", "pt")])
-    for entry in kept {
-      try append(entry, sources[model.bareName(entry.name)], writer)
+    for tensor in kept {
+      try weights.write(tensor, as: .plain(written(tensor.type)), asStored: false) {
+        try writer.append($0)
+      }
     }
-    for parameter in headParameters { try appendHead(parameter, writer) }
+    for parameter in headParameters { try writeHead(parameter, writer) }
     try writer.commit()
-    rounding.report.tensors = tensors.count
+    tensorCount += tensors.count
   }
 
   /// The output layer of a language model has no prefix, and goes along with that head only.
@@ -188,42 +187,11 @@ private final class MergedFolder {
   /// holds their values exactly.
   private func written(_ stored: StoredType) -> TensorType {
     let base: TensorType = if case .plain(let plain) = stored { plain } else { .f32 }
-    return [.f32, .f16, .bf16].contains(base) ? type.tensorType ?? base : base
+    return [.f32, .f16, .bf16].contains(base) ? type.plainType ?? base : base
   }
 
-  private func append(_ entry: StoredTensor, _ source: Source?, _ writer: SafetensorsWriter) throws
-  {
-    if source == nil, entry.layout == .same, .plain(written(entry.type)) == entry.type {
-      return try withExtendedLifetime(entry.owner) { try writer.append(entry.bytes) }
-    }
-    let base = try model.store.float32(entry.name)
-    let merged = try FloatBuffer(count: entry.elementCount, what: entry.name)
-    switch source {
-    case .matrix(let matrix):
-      try adapter.weight(ofMatrix: matrix, .merged, into: merged.pointer, compute)
-      try model.asStored(matrix, merged)
-    case .full(let parameter, let matrix):
-      adapter.fullValue(parameter, .merged, into: merged.pointer)
-      if let matrix { try model.asStored(matrix, merged) }
-    case nil:
-      base.withBuffer { _ = merged.buffer.update(fromContentsOf: $0) }
-    }
-    guard [.f32, .f16, .bf16].contains(written(entry.type)) else {
-      throw LorascError(
-        .unsupported, "\(entry.name): merged weights cannot be written as \(entry.type.name)",
-        subject: entry.name)
-    }
-    try rounding.append(
-      merged, as: written(entry.type), entry.name, base: source == nil ? nil : base, to: writer)
-  }
-
-  private func appendHead(_ parameter: Int, _ writer: SafetensorsWriter) throws {
-    let values = try FloatBuffer(
-      count: adapter.parameters.list[parameter].count, what: adapter.parameters.list[parameter].name
-    )
-    adapter.fullValue(parameter, .merged, into: values.pointer)
-    try rounding.append(
-      values, as: written(.plain(.f32)), adapter.parameters.list[parameter].name, to: writer)
+  private func writeHead(_ parameter: Int, _ writer: SafetensorsWriter) throws {
+    try weights.write(head: parameter, as: .plain(written(.plain(.f32)))) { try writer.append($0) }
   }
 
   // MARK: Descriptions
@@ -292,9 +260,9 @@ private final class MergedFolder {
       tensors: parameters.map {
         .init(name: $0.1, type: written(.plain(.f32)), shape: adapter.parameters.list[$0.0].shape)
       }, metadata: [("format", "pt")])
-    for (parameter, _) in parameters { try appendHead(parameter, writer) }
+    for (parameter, _) in parameters { try writeHead(parameter, writer) }
     try writer.commit()
-    rounding.report.tensors += parameters.count
+    tensorCount += parameters.count
   }
 }
 
@@ -318,21 +286,5 @@ extension ModelFolder {
     guard let status = Files.status(of: folder), Files.isFolder(status) else { return [] }
     return try OpenFolder(path: folder).names().map(OpenFolder.text)
       .filter { $0.hasSuffix(".jinja") }.sorted().map { Files.join(name, $0) }
-  }
-}
-
-extension Model {
-  /// Values of a matrix from the module's layout to the file's.
-  func asStored(_ matrix: Int, _ values: FloatBuffer) throws {
-    let module = matrices[matrix]
-    guard module.kind == .conv1D else { return }
-    let copy = try FloatBuffer(count: values.count, what: module.name)
-    for row in 0..<module.rows {
-      for column in 0..<module.columns {
-        copy.pointer[column * module.rows + row] = values.pointer[row * module.columns + column]
-      }
-    }
-    values.pointer.update(from: copy.pointer, count: values.count)
-    withExtendedLifetime((copy, values)) {}
   }
 }

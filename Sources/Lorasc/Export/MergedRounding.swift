@@ -1,7 +1,7 @@
 import CSupport
 
-/// Rounds merged tensors to the element type of the output, once, writes them, and counts what
-/// changed.
+/// Rounds merged tensors to the element type of the output, once, hands them out, and counts
+/// what changed.
 final class MergedRounding {
   var report = MergeReport()
   private let kernels: lorasc_kernels
@@ -10,57 +10,60 @@ final class MergedRounding {
 
   init(_ kernels: lorasc_kernels) { self.kernels = kernels }
 
+  /// Values in an element type, and as that type reads back.
+  private struct Encoded {
+    let bytes: UnsafeRawBufferPointer
+    /// Keeps `bytes`.
+    let owner: AnyObject
+    let values: FloatBuffer
+  }
+
+  /// Hands out values in an element type: f32, f16, bf16 or Q8_0.
   /// - Parameter base: what the values were before; nil: no part of the report
-  /// - Throws: `.nonFinite` with the tensor's name
-  func append(
-    _ values: FloatBuffer, as type: TensorType, _ name: String, base: FloatView? = nil,
-    to writer: SafetensorsWriter
+  /// - Throws: `.nonFinite` with the tensor's name, `.unsupported` for other types
+  func write(
+    _ values: FloatBuffer, as type: StoredType, _ name: String, base: FloatView? = nil,
+    to write: (UnsafeRawBufferPointer) throws -> Void
   ) throws {
-    let written = try append(values, as: type, name, writer)
+    try checkFinite(values, name)
+    let encoded = try encoded(values, as: type, name)
+    try checkFinite(encoded.values, name)
+    try withExtendedLifetime(encoded.owner) { try write(encoded.bytes) }
     guard let base else { return }
     let untouched = try FloatBuffer(count: base.count, what: name)
     base.withBuffer { _ = untouched.buffer.update(fromContentsOf: $0) }
-    _ = try narrowed(untouched, type)
-    count(name, values, base, written: written, untouched: untouched)
+    count(
+      name, values, base, written: encoded.values,
+      untouched: try self.encoded(untouched, as: type, name).values)
   }
 
-  /// Writes values, once rounded.
-  /// - Returns: what was written, as float32
-  private func append(
-    _ values: FloatBuffer, as type: TensorType, _ name: String, _ writer: SafetensorsWriter
-  ) throws -> FloatBuffer {
-    try checkFinite(values, name)
-    guard type != .f32 else {
-      try withExtendedLifetime(values) { try writer.append(UnsafeBufferPointer(values.buffer)) }
-      return values
-    }
-    let rounded = try FloatBuffer(count: values.count, what: name)
-    rounded.pointer.update(from: values.pointer, count: values.count)
-    let bits = try narrowed(rounded, type)
-    try checkFinite(rounded, name)
-    if let bits {
-      try withExtendedLifetime(bits) {
-        try writer.append(UnsafeRawBufferPointer(rebasing: bits.raw.prefix(values.count * 2)))
-      }
-    }
-    withExtendedLifetime(values) {}
-    return rounded
-  }
-
-  /// Rounds values in place to an element type.
-  /// - Returns: their bits in that type, nil for float32
-  private func narrowed(_ values: FloatBuffer, _ type: TensorType) throws -> AlignedBuffer<UInt16>?
+  private func encoded(_ values: FloatBuffer, as type: StoredType, _ name: String) throws -> Encoded
   {
-    guard type != .f32 else { return nil }
-    let bits = try AlignedBuffer<UInt16>(count: values.count, what: "rounded weights")
-    if type == .f16 {
-      kernels.f32_to_f16(values.pointer, bits.pointer, values.count)
-      kernels.f16_to_f32(bits.pointer, values.pointer, values.count)
-    } else {
-      kernels.f32_to_bf16(values.pointer, bits.pointer, values.count)
-      kernels.bf16_to_f32(bits.pointer, values.pointer, values.count)
+    let bytes: UnsafeRawBufferPointer
+    let owner: AnyObject
+    switch type {
+    case .plain(.f32):
+      return Encoded(bytes: values.raw, owner: values, values: values)
+    case .plain(.f16), .plain(.bf16):
+      let bits = try AlignedBuffer<UInt16>(count: values.count, what: "rounded weights")
+      let round = type == .plain(.f16) ? kernels.f32_to_f16 : kernels.f32_to_bf16
+      round(values.pointer, bits.pointer, values.count)
+      (bytes, owner) = (bits.raw, bits)
+    case .quantized(.q8_0):
+      let (elements, size) = GGMLType.q8_0.block
+      let count = values.count / elements
+      let blocks = try AlignedBuffer<UInt8>(count: count * size, what: "quantised weights")
+      kernels.quantize_q8_0(values.pointer, blocks.pointer, count)
+      (bytes, owner) = (blocks.raw, blocks)
+    default:
+      throw LorascError(
+        .unsupported, "\(name): merged weights cannot be written as \(type.name)", subject: name)
     }
-    return bits
+    let back = try FloatBuffer(count: values.count, what: name)
+    withExtendedLifetime((values, owner)) {
+      BlockReader(type, bytes, kernels)?.copy(0..<values.count, to: back.pointer)
+    }
+    return Encoded(bytes: bytes, owner: owner, values: back)
   }
 
   /// - Parameter untouched: what a merge without the adapter would have written

@@ -34,13 +34,7 @@ final class FloatView: @unchecked Sendable {
     }
     let (rows, columns) = (shape[0], shape[1])
     let copy = try FloatBuffer(count: count, what: "transposed tensor")
-    withBuffer { values in
-      for row in 0..<rows {
-        for column in 0..<columns {
-          copy.pointer[column * rows + row] = values[row * columns + column]
-        }
-      }
-    }
+    withBuffer { _ in transpose(pointer, rows: rows, columns: columns, to: copy.pointer) }
     return FloatView(shape: [columns, rows], copy)
   }
 

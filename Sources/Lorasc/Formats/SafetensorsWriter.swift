@@ -10,11 +10,7 @@ final class SafetensorsWriter {
     var shape: [Int]
   }
 
-  let path: String
-  private let file: AtomicFile
-  private let tensors: [Tensor]
-  private let sizes: [Int]
-  private var next = 0
+  private let sink: TensorSink
 
   /// - Throws: `.argument` for a name that is given twice or reserved, or a shape
   ///   without a size; `.io` as `AtomicFile`.
@@ -25,49 +21,19 @@ final class SafetensorsWriter {
     let (header, sizes) = try namingFile(path) {
       try Self.header(tensors: tensors, metadata: metadata)
     }
-    var total = header.count
-    for size in sizes {
-      let (sum, overflow) = total.addingReportingOverflow(size)
-      guard !overflow else {
-        throw LorascError(.argument, "\(path): the tensors have no size in bytes", subject: path)
-      }
-      total = sum
-    }
-    self.path = path
-    self.tensors = tensors
-    self.sizes = sizes
-    file = try AtomicFile(path: path, reserve: total, calls: calls)
-    try header.withUnsafeBytes { try file.write($0) }
+    sink = try TensorSink(
+      path: path, header: header, tensors: zip(tensors, sizes).map { ($0.name, $1) }, calls: calls)
   }
 
   /// The next tensor's bytes.
-  func append(_ bytes: UnsafeRawBufferPointer) throws {
-    guard next < tensors.count else {
-      throw LorascError(.state, "\(path): all tensors are written", subject: path)
-    }
-    guard bytes.count == sizes[next] else {
-      throw LorascError(
-        .argument,
-        "\(path): tensor \(quoted(tensors[next].name)) takes \(sizes[next]) bytes, given \(bytes.count)",
-        subject: tensors[next].name)
-    }
-    try file.write(bytes)
-    next += 1
-  }
+  func append(_ bytes: UnsafeRawBufferPointer) throws { try sink.append(bytes) }
 
   func append(_ values: UnsafeBufferPointer<Float>) throws {
     try append(UnsafeRawBufferPointer(values))
   }
 
   /// Puts the file in place.
-  func commit() throws {
-    guard next == tensors.count else {
-      throw LorascError(
-        .state, "\(path): tensor \(quoted(tensors[next].name)) is not written",
-        subject: tensors[next].name)
-    }
-    try file.commit()
-  }
+  func commit() throws { try sink.commit() }
 
   /// Tensors that are in memory, in one go.
   static func write(

@@ -36,22 +36,6 @@ enum StoredType: Equatable, Sendable {
   }
 }
 
-/// How a tensor lies in its file beside how transformers has it.
-enum TensorLayout: Equatable, Sendable {
-  case same
-  case transposed
-  /// The rows of each head of `size` come pair by pair: 0, size/2, 1, size/2 + 1, …. llama.cpp
-  /// turns neighbours by the rotary positions, transformers rows that are half a head apart.
-  case pairedRows(size: Int)
-
-  /// Where the file has row `row`.
-  func stored(row: Int) -> Int {
-    guard case .pairedRows(let size) = self else { return row }
-    let place = row % size
-    return row - place + place % (size / 2) * 2 + place / (size / 2)
-  }
-}
-
 /// A tensor of a model where it lies in its file, under transformers' name and in its shape.
 struct StoredTensor: @unchecked Sendable {
   let name: String

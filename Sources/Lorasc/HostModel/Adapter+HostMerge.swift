@@ -51,7 +51,7 @@ extension Adapter {
     let rounding = MergedRounding(try model.compute(threads: model.threads).kernels)
     let tensors = model.hostMatrices.map {
       SafetensorsWriter.Tensor(
-        name: $0.name + ".weight", type: type.tensorType ?? $0.type.tensorType,
+        name: $0.name + ".weight", type: type.plainType ?? $0.type.tensorType,
         shape: [$0.rows, $0.columns])
     }
     let writer = try SafetensorsWriter(
@@ -59,10 +59,11 @@ extension Adapter {
     rounding.report.tensors = tensors.count
     for (matrix, tensor) in tensors.enumerated() {
       let merged = try hostWeight(matrix, .merged)
-      try rounding.append(
-        merged, as: tensor.type, tensor.name,
+      try rounding.write(
+        merged, as: .plain(tensor.type), tensor.name,
         base: mayChange(matrix)
-          ? FloatView(shape: tensor.shape, try hostWeight(matrix, nil)) : nil, to: writer)
+          ? FloatView(shape: tensor.shape, try hostWeight(matrix, nil)) : nil
+      ) { try writer.append($0) }
     }
     try writer.commit()
     try folder.commit(dropping: AtomicFolder.isOldWeights)

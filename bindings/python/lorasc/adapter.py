@@ -86,11 +86,11 @@ class Adapter(Handle, TextGenerator):
 
     @classmethod
     def load(cls, model: Model, directory: str | os.PathLike[str], **options: Any) -> Adapter:
-        """Reads an adapter from a folder of PEFT's, or of save().
+        """Reads an adapter from a folder of PEFT's, or of save(), or from a GGUF LoRA.
 
         Args:
             model: the frozen backbone.
-            directory: with adapter_config.json and adapter_model.safetensors.
+            directory: with adapter_config.json and adapter_model.safetensors; or a GGUF file.
             options: what the configuration doesn't say: ``num_labels``, ``adapter_seed``, ...
 
         Raises:
@@ -233,20 +233,23 @@ class Adapter(Handle, TextGenerator):
     def merge(
         self,
         directory: str | os.PathLike[str],
-        dtype: Literal["auto", "f32", "f16", "bf16"] = "auto",
+        dtype: Literal["auto", "f32", "f16", "bf16", "q8_0"] = "auto",
     ) -> MergeReport:
-        """Writes the merged model as a Hugging Face folder.
+        """Writes the merged model as a Hugging Face folder, or as a GGUF file.
 
         Head "classifier": AutoModelForSequenceClassification opens it; "mean_linear":
         SentenceTransformer does, and encode() gives the logits. An existing folder is
         replaced in one step and keeps its other files.
 
         Args:
-            directory: the folder.
-            dtype: of all weights; "auto": the base's own.
+            directory: the folder; or a file that ends in ".gguf", of a model that was opened
+                from one.
+            dtype: of all weights, of GGUF files all matrices; "auto": the base's own, of
+                quantised matrices float32, and in GGUF files Q8_0 where they change.
 
         Raises:
-            FileAccessError, ArgumentError (the model's own folder), NonFiniteError.
+            FileAccessError, ArgumentError (the model's own), NonFiniteError; FormatError
+            (UNSUPPORTED): a GGUF file of another base or with a classifier, "q8_0" in a folder.
         """
         report = structs.sized(structs.MergeReport)
         check(
@@ -314,21 +317,23 @@ class Adapter(Handle, TextGenerator):
         combined.combination_error = error.value
         return combined
 
-    def export(self, directory: str | os.PathLike[str], format: Literal["mlx"] = "mlx") -> None:
+    def export(self, path: str | os.PathLike[str], format: Literal["gguf", "mlx"] = "mlx") -> None:
         """Writes the merged view in another program's layout.
 
         "mlx": a folder with adapters.safetensors ("<module>.lora_a" (in, r), ".lora_b" (r,
-        out), DoRA's ".m") and adapter_config.json, which holds the scale.
+        out), DoRA's ".m") and adapter_config.json, which holds the scale. "gguf": a file that
+        llama.cpp applies to the model's GGUF file.
 
         Raises:
-            FormatError: only merged weights hold the result.
+            FormatError: only merged weights hold the result; as GGUF also DoRA, tensors trained
+                in full, and models that it doesn't know.
             FileAccessError.
         """
         check(
             library().lorasc_adapter_export(
                 self.model._handle,
                 self._handle,
-                encode_text(os.fspath(directory)),
+                encode_text(os.fspath(path)),
                 encode_text(format),
             )
         )

@@ -21,7 +21,7 @@ extension Adapter {
   public func save(to directory: String, rank: Int? = nil) throws -> SaveReport {
     try use {
       try BLASThreads.withSingleThread {
-        try model.refuseOwnFolder(directory)
+        try model.refuseOwn(directory)
         let exported = try ExportedExperts(self, rank: rank)
         return try PEFTFolder(self, exported).write(to: directory)
       }
@@ -116,17 +116,39 @@ private struct PEFTFolder {
     }
     try writer.commit()
   }
+
+  /// Options that say what the exported experts are: the adapter's own, or exact ranks with
+  /// scale 1 for each module by its whole name.
+  private func options() throws -> Options {
+    var options = adapter.settings.options
+    guard !exported.isCurrentExpert else { return options }
+    try options.setExactRanks(
+      exported.experts.map { (adapter.model.matrices[$0.matrix].name, $0.rank) })
+    return options
+  }
 }
 
-extension Model {
-  /// What is written must not be what is open.
-  func refuseOwnFolder(_ directory: String) throws {
-    try Files.check(path: directory)
-    if !isOfHost, let target = Files.status(of: directory), let source = Files.status(of: path),
-      target.st_ino == source.st_ino, target.st_dev == source.st_dev
-    {
-      throw LorascError(
-        .argument, "\(directory): is the folder of the open model itself", subject: directory)
+extension Options {
+  /// Adapters on exactly these modules, with these ranks and scale alpha / rank, or 1.
+  mutating func setExactRanks(
+    _ ranks: [(module: String, rank: Int)], alpha: Double? = nil
+  ) throws {
+    let largest = ranks.map(\.rank).max() ?? 1
+    var pattern = JSONObject()
+    for (module, rank) in ranks where rank != largest {
+      pattern[PEFTConfig.escaped(module)] = .integer(Int64(rank))
+    }
+    let text = try JSONValue.object(pattern).text(.compact)
+    let values = [
+      "r": String(largest), "lora_alpha": alpha.map { "\($0)" } ?? String(largest),
+      "use_rslora": "false",
+      "use_dora": "false", "init_lora_weights": "default", "ranks": "", "rank_pattern": text,
+      "alpha_pattern": alpha == nil ? text : "{}", "exclude_modules": "", "layers_to_transform": "",
+      "layers_pattern": "",
+    ]
+    for (key, value) in values { try set(key, value) }
+    if !ranks.isEmpty {
+      try set("target_modules", ranks.map(\.module).joined(separator: ","))
     }
   }
 }

@@ -9,7 +9,7 @@ struct GGUFCursor {
   /// Arrays in arrays; bounds the recursion.
   private static let deepest = 8
   /// Of keys and tensors' names, as the format's description has it.
-  private static let longestName = 65_535
+  static let nameLengths = 1...65_535
 
   init(bytes: UnsafeRawBufferPointer, owner: AnyObject) {
     self.bytes = bytes
@@ -55,10 +55,11 @@ struct GGUFCursor {
   mutating func name() throws -> String {
     let start = position
     let name = try string()
-    guard !name.isEmpty, name.utf8.count <= Self.longestName else {
+    guard Self.nameLengths ~= name.utf8.count else {
       throw LorascError(
         .format,
-        "a name of \(name.utf8.count) bytes at byte \(start), 1 to \(Self.longestName) may be")
+        "a name of \(name.utf8.count) bytes at byte \(start), 1 to "
+          + "\(Self.nameLengths.upperBound) may be")
     }
     return name
   }

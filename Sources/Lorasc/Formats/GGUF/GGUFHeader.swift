@@ -89,7 +89,7 @@ struct GGUFHeader: Sendable {
     return metadata
   }
 
-  private static func alignment(_ metadata: GGUFMetadata) throws -> Int {
+  static func alignment(_ metadata: GGUFMetadata) throws -> Int {
     guard let value = metadata[alignmentKey] else { return defaultAlignment }
     guard case .uint32(let alignment) = value, alignment.nonzeroBitCount == 1 else {
       throw LorascError(
@@ -162,11 +162,11 @@ struct GGUFHeader: Sendable {
   }
 
   /// The next multiple of a power of two; nil beyond Int.
-  private static func padded(_ count: Int, to alignment: Int) -> Int? {
+  static func padded(_ count: Int, to alignment: Int) -> Int? {
     sum(count, alignment - 1).map { $0 & ~(alignment - 1) }
   }
 
-  private static func sum(_ a: Int, _ b: Int) -> Int? {
+  static func sum(_ a: Int, _ b: Int) -> Int? {
     let (sum, overflow) = a.addingReportingOverflow(b)
     return overflow ? nil : sum
   }

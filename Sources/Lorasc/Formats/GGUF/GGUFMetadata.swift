@@ -12,6 +12,15 @@ struct GGUFMetadata: Sendable {
     members.append((key, value))
     return true
   }
+
+  /// Setting a present key keeps its place, a new one goes to the end.
+  mutating func set(_ key: String, _ value: GGUFValue) {
+    if let position = positions[key] {
+      members[position].value = value
+    } else {
+      _ = append(key, value)
+    }
+  }
 }
 
 /// Typed access. Every failure is `.format`, names the key in the message and as the subject;

@@ -42,6 +42,24 @@ enum GGUFValue: Equatable, Sendable {
   case int64(Int64)
   case float64(Double)
 
+  var type: GGUFValueType {
+    switch self {
+    case .uint8: .uint8
+    case .int8: .int8
+    case .uint16: .uint16
+    case .int16: .int16
+    case .uint32: .uint32
+    case .int32: .int32
+    case .float32: .float32
+    case .bool: .bool
+    case .string: .string
+    case .array: .array
+    case .uint64: .uint64
+    case .int64: .int64
+    case .float64: .float64
+    }
+  }
+
   /// Of any integer type; nil for other types and beyond Int.
   var integer: Int? {
     switch self {

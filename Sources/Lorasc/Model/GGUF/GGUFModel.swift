@@ -46,30 +46,27 @@ struct GGUFModel {
       func bad(_ status: Status, _ what: String) -> LorascError {
         LorascError(status, "tensor \(quoted(tensor.name)) \(what)", subject: tensor.name)
       }
-      guard let (name, parts) = architecture.name(ofTensor: tensor.name) else {
-        throw bad(.unsupported, "has no place in architecture \(architecture.name)")
-      }
+      guard let parts = GGUFArchitecture.Parts(tensor.name), let name = architecture.name(of: parts)
+      else { throw bad(.unsupported, "has no place in architecture \(architecture.name)") }
       if let block = parts.block, block >= blocks {
         throw bad(.format, "is not of \(blocks) blocks")
       }
-      guard let layout = architecture.layout(parts, tensor.shape, headSize: headSize) else {
+      if parts.block != nil, parts.parameter == "weight",
+        architecture.transposed.contains(parts.module)
+      {
+        return file.stored(tensor, as: name, .transposed)
+      }
+      let layout = architecture.rows(of: parts, headSize: headSize)
+      guard layout.fits(rows: tensor.shape.first) else {
         throw bad(.format, "of shape \(tensor.shape) has no heads of \(headSize) rows")
       }
       return file.stored(tensor, as: name, layout)
     }
   }
-}
 
-extension GGUFArchitecture {
-  /// nil: the shape doesn't fit.
-  fileprivate func layout(_ parts: Parts, _ shape: [Int], headSize: Int) -> TensorLayout? {
-    guard parts.block != nil else { return .same }
-    if transposed.contains(parts.module), parts.parameter == "weight" { return .transposed }
-    guard paired.contains(parts.module) else { return .same }
-    guard headSize > 0, headSize % 2 == 0, let rows = shape.first, rows % headSize == 0 else {
-      return nil
-    }
-    return .pairedRows(size: headSize)
+  /// What the file's tensor `name` is of the model; nil for one that only goes along.
+  func tensor(ofFile name: String) throws -> StoredTensor? {
+    try GGUFArchitecture.Parts(name).flatMap(architecture.name).map { try store.tensor($0) }
   }
 }
 

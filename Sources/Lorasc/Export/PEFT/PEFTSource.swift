@@ -1,35 +1,5 @@
-extension Adapter {
-  /// Reads an adapter from a folder of PEFT's or of `save`.
-  ///
-  /// `adapter_config.json` determines the adapter; `options` give what it doesn't say (a head's
-  /// `num_labels`, `adapter_seed`, …). The tensors must be exactly those that the configuration
-  /// asks for. A loaded expert counts in full until a trainer with another `slow_rate` takes it.
-  ///
-  /// - Throws: `.notFound`, `.io`, `.format`; `.mismatch` for tensors that are missing, too many
-  ///   or of other shapes, and for another base model; `.unsupported` with the key of what isn't
-  ///   offered; `.option` where `options` contradict the configuration; `.nonFinite`
-  public static func load(model: Model, from directory: String, options: Options = Options()) throws
-    -> Adapter
-  {
-    let path = Files.join(directory, PEFTConfig.file)
-    let source = try PEFTSource(model, directory)
-    let settings = try namingFile(path) { try source.settings(options) }
-    var values: [Int: FloatView] = [:]
-    let adapter = try Adapter(model: model, settings: settings) { parameters in
-      values = try source.values(of: parameters, settings.head)
-    }
-    return try BLASThreads.withSingleThread {
-      try adapter.initialize()
-      for (index, view) in values {
-        view.withBuffer { _ = adapter.parameters.buffer(index).update(fromContentsOf: $0) }
-      }
-      adapter.cascade.rate = 1
-      return adapter
-    }
-  }
-}
-
-private struct PEFTSource {
+/// A folder of PEFT's as the source of an adapter.
+struct PEFTSource: AdapterSource {
   private let model: Model
   private let directory: String
   private let config: PEFTConfig
