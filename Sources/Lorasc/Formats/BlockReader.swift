@@ -1,8 +1,8 @@
 import CSupport
 
 /// Stored values that are widened to float32 where they are used: 16-bit floats, or blocks of
-/// quantised ones. Whoever makes it keeps the bytes.
-struct BlockReader {
+/// quantised ones. Whoever makes it keeps the bytes. A class: a table of kernels is large to copy.
+final class BlockReader {
   private let type: GGMLType
   private let start: UnsafeRawPointer
   private let byteCount: Int
