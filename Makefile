@@ -24,7 +24,7 @@ swift_test_flags := -c release --scratch-path .build-test -Xswiftc -enable-testi
   -Xswiftc -warnings-as-errors -Xcc -Werror
 ruff := .venv/bin/ruff
 ruff_config := --config bindings/python/pyproject.toml
-python_folders := bindings/python examples/python Tests/Python Tests/parity Benchmarks
+python_folders := bindings/python examples/python Tests/Python Tests/parity Tests/interop Benchmarks
 swift_folders := Sources Tests Package.swift $(wildcard examples/swift)
 valgrind := valgrind -q --leak-check=full --show-leak-kinds=definite \
   --errors-for-leak-kinds=definite --error-exitcode=1
@@ -76,6 +76,11 @@ parity: python ## All methods on all architectures against live PEFT (SEED=0, CO
 	@scripts/system-packages fortunes
 	@scripts/python-env test Tests/Python/requirements.txt
 	@$(python) -W ignore Tests/parity/parity.py
+
+interop: python ## Adapters and merged weights as GGUF, in llama.cpp (built from source: 20 minutes)
+	@scripts/system-packages fortunes
+	@scripts/python-env interop scripts/requirements-demo.txt scripts/requirements-interop.txt
+	@$(python) -W ignore Tests/interop/interop.py
 
 check: system ## Format, warnings as errors, header in C99 and C++17, lint, versions
 	@scripts/python-env check scripts/requirements-check.txt
@@ -174,5 +179,5 @@ model_folder = $(python) -c 'import importlib.util as u, pathlib; \
 options_table = $(CC) $(strict_c) scripts/options-table.c $(link_lorasc) \
   -o $(stage)/options-table && $(stage)/options-table
 
-.PHONY: help demo test lib install python bench bench-generation parity check docs clean system \
+.PHONY: help demo test lib install python bench bench-generation parity interop check docs clean system \
   test-swift test-c test-examples test-docs test-python

@@ -180,6 +180,7 @@ def show_table(
     for name, row in {"before": before, **methods}.items():
         cells = [f"{row[key]:{formats.get(key, '.3f')}}" if key in row else "" for key in columns]
         print(TITLES.get(name, name).ljust(10) + "".join(cell.rjust(17) for cell in cells))
+    print()
 
 
 def merge_and_check(
@@ -196,22 +197,25 @@ def merge_and_check(
         batch: rows to predict.
         encode: makes the same rows with the written model; absent: ``batch`` serves both.
     """
-    expected = adapter.predict(batch)
     directory.parent.mkdir(parents=True, exist_ok=True)
     written = adapter.merge(directory)
     with lorasc.Model(directory) as model:
         again = model.predict(encode(model) if encode else batch)
+    checked = check_same("Merged", adapter.predict(batch), again)
+    return {"tensors": written.tensors, "changed": written.changed, **checked}
+
+
+def check_same(what: str, expected: np.ndarray, again: np.ndarray) -> dict[str, Any]:
+    """Compares the logits of what was trained with those of what was written."""
     difference = float(np.abs(again - expected).max())
     same = difference < 1e-3 and bool((again.argmax(1) == expected.argmax(1)).all())
     print(
-        f"\nMerged and opened again: {len(batch)} test predictions "
+        f"{what} and opened again: {len(expected)} test predictions "
         f"{'are the same' if same else 'DIFFER'}, largest difference of a logit {difference:.1e}."
     )
     if not same:
         print("The written model does not predict what the trained one does.", file=sys.stderr)
     return {
-        "tensors": written.tensors,
-        "changed": written.changed,
         "same_predictions": same,
         "max_logit_difference": difference if math.isfinite(difference) else None,
     }
@@ -221,4 +225,4 @@ def write_report(report: dict[str, Any], output: Path) -> None:
     """Writes report.json and curves.png beside the merged model."""
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     draw_curves(report, output / "curves.png", TITLES)
-    print(f"\nWritten: {output}/report.json, {output}/curves.png and {output}/merged/")
+    print(f"\nWritten: {output}/report.json, {output}/curves.png, {output}/merged/")

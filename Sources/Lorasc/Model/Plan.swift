@@ -43,6 +43,7 @@ final class Plan {
     patchProjection = modules.patchProjection
     stack = try TransformerStack(
       model.backbone, modules, tokens: tokens, context: settings.context,
+      outputs: settings.head.flatMap { model.classifier($0.kind)?.selection.place },
       training: settings.training, recompute: settings.recompute, compute, arena)
     head = try settings.head.flatMap { try Self.head($0, model, modules, settings, arena) }
   }

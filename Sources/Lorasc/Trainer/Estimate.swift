@@ -12,7 +12,7 @@ public struct Estimate: Sendable {
   /// finished ones have merged.
   public let weightBytes: Int
   /// Of matrix products over `max_batch_tokens` tokens, in rows as long as the model takes:
-  /// forward, and forward with backward.
+  /// forward, and forward with backward. What runs once a row, not once a token, is left out.
   public let forwardFLOPs: Double
   public let stepFLOPs: Double
 
@@ -78,11 +78,16 @@ private struct StepCost {
   private let linear: Double
   private let expert: Double
   private let isBackboneTrained: Bool
+  /// Blocks whose queries all run.
+  private let layers: Int
 
   init(_ model: Model, _ adapter: AdapterSettings, _ layout: AdapterLayout) {
     self.model = model
+    let selects = model.classifier(adapter.head.kind)?.selection.place != nil
+    let rare = selects ? Set(model.backbone.blocks.last?.modulesOfOutputs ?? []) : []
+    layers = selects ? max(0, model.layerCount - 1) : model.layerCount
     var elements = model.matrices.indices
-      .filter { model.matrices[$0].isLinear && $0 != model.backbone.pooler }
+      .filter { model.matrices[$0].isLinear && $0 != model.backbone.pooler && !rare.contains($0) }
       .filter { model.isBackbone($0, adapter.head) }
       .reduce(0.0) { $0 + Double(model.matrices[$1].count) }
     if adapter.head.kind == .language, model.backbone.output?.isTied == true {
@@ -102,7 +107,7 @@ private struct StepCost {
     let sizes = model.backbone.sizes
     let length = Double(min(tokens, sizes.positions))
     let seen = model.backbone.attention.isCausal ? length / 2 : length
-    return 4 * seen * Double(sizes.attentionWidth) * Double(model.layerCount)
+    return 4 * seen * Double(sizes.attentionWidth) * Double(layers)
   }
 
   func forward(_ tokens: Int) -> Double { linear + expert + attention(tokens) }

@@ -40,7 +40,13 @@ struct Architecture: Sendable {
 /// How a classifier follows a backbone: one token's state (their mean, or each token's), maybe a
 /// dense module, a linear one.
 struct ClassifierForm: Sendable {
-  enum Selection: Sendable { case first, last, mean, each }
+  enum Selection: Sendable, Equatable {
+    case token(SelectedTokens.Place)
+    case mean, each
+
+    /// Of one token, which the backbone then gives alone.
+    var place: SelectedTokens.Place? { if case .token(let place) = self { place } else { nil } }
+  }
   enum Dense: Sendable, Equatable {
     /// The backbone's pooler: frozen unless targeted or in `modules_to_save`.
     case pooler
@@ -48,7 +54,7 @@ struct ClassifierForm: Sendable {
     case own(name: String)
   }
 
-  var selection = Selection.first
+  var selection = Selection.token(.first)
   var dense: Dense?
   var denseActivation = Activation.tanh
   /// Dropout before the dense module too.

@@ -9,7 +9,7 @@ extension Architecture {
     ],
     defaultTargets: "c_attn",
     classifier: { _ in
-      ClassifierForm(selection: .last, hasDropout: false, output: "score", hasBias: false)
+      ClassifierForm(selection: .token(.last), hasDropout: false, output: "score", hasBias: false)
     },
     tokenClassifier: ClassifierForm(selection: .each),
     backbone: { config, tensors in

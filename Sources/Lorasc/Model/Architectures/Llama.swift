@@ -33,7 +33,7 @@ extension Architecture {
       ],
       defaultTargets: "q_proj,v_proj",
       classifier: { _ in
-        ClassifierForm(selection: .last, hasDropout: false, output: "score", hasBias: false)
+        ClassifierForm(selection: .token(.last), hasDropout: false, output: "score", hasBias: false)
       },
       tokenClassifier: ClassifierForm(selection: .each, output: "score"),
       backbone: { config, tensors in

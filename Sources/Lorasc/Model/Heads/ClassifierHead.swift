@@ -159,19 +159,12 @@ final class ClassifierHead: OutputLayer {
     switch form.selection {
     case .each: selected.update(from: hidden, count: batch.tokenCount * columns)
     case .mean: MeanPooling.forward(hidden, selected, batch, columns: columns, compute)
-    case .first, .last:
-      for row in 0..<batch.rows {
-        (selected + row * columns)
-          .update(from: hidden + token(ofRow: row, batch) * columns, count: columns)
-      }
+    // The backbone gave these alone.
+    case .token: selected.update(from: hidden, count: batch.rows * columns)
     }
   }
 
-  private func token(ofRow row: Int, _ batch: StagedBatch) -> Int {
-    form.selection == .last ? Int(batch.starts[row + 1]) - 1 : Int(batch.starts[row])
-  }
-
-  /// The gradient of what was selected, to the tokens it came from.
+  /// The gradient of what was selected, to where it came from.
   private func spread(
     _ gradient: UnsafePointer<Float>, _ dHidden: UnsafeMutablePointer<Float>,
     _ batch: StagedBatch, _ compute: Compute
@@ -179,12 +172,7 @@ final class ClassifierHead: OutputLayer {
     switch form.selection {
     case .each: dHidden.update(from: gradient, count: batch.tokenCount * columns)
     case .mean: MeanPooling.backward(gradient, dHidden, batch, columns: columns, compute)
-    case .first, .last:
-      compute.kernels.fill(0, dHidden, batch.tokenCount * columns)
-      for row in 0..<batch.rows {
-        (dHidden + token(ofRow: row, batch) * columns)
-          .update(from: gradient + row * columns, count: columns)
-      }
+    case .token: dHidden.update(from: gradient, count: batch.rows * columns)
     }
   }
 }

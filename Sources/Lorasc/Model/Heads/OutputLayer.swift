@@ -1,4 +1,5 @@
-/// A plan's side of a head: from the last hidden states, (tokens, hidden), to a loss and back.
+/// A plan's side of a head: from the last hidden states, (tokens, hidden), to a loss and back; of
+/// a head that asks for one token of each row, from (rows, hidden).
 protocol OutputLayer: AnyObject {
   /// The module that holds a tensor of the head; nil: the head has none such.
   func module(of tensor: HeadTensor) -> LinearLayer?

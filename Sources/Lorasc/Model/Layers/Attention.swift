@@ -6,6 +6,9 @@
 ///
 /// Only the log of each softmax's denominator is kept (heads, tokens); the backward makes P
 /// again. Both work on blocks of queries, so that scratch memory grows with L, not with L².
+///
+/// Of selected tokens, one of each row, queries and their gradients lie where those of all tokens
+/// do; outputs, their gradients and the logs of the denominators are packed, one for each row.
 final class Attention {
   let heads: Int
   let keyValueHeads: Int
@@ -67,11 +70,20 @@ final class Attention {
     var columns: Int { keysEnd - keys }
   }
 
-  private func spans(_ length: Int, _ window: Int?, past: Int = 0) -> [Span] {
-    stride(from: past, to: past + length, by: blockRows).map { first in
-      let end = min(past + length, first + blockRows)
-      guard isCausal else { return Span(first: first, end: end, keys: 0, keysEnd: length) }
-      return Span(first: first, end: end, keys: firstKey(first, window), keysEnd: end)
+  /// body(span) for blocks of a row's queries, or for the selected one alone.
+  private func forSpans(
+    _ length: Int, _ window: Int?, past: Int = 0, _ selected: SelectedTokens.Place?,
+    _ body: (Span) -> Void
+  ) {
+    var first = selected == .last ? length - 1 : past
+    let last = selected == nil ? past + length : first + 1
+    while first < last {
+      let end = min(last, first + blockRows)
+      body(
+        isCausal
+          ? Span(first: first, end: end, keys: firstKey(first, window), keysEnd: end)
+          : Span(first: first, end: end, keys: 0, keysEnd: length))
+      first = end
     }
   }
 
@@ -98,10 +110,11 @@ final class Attention {
   ///   - context: of a batch's only row, where it goes on; nil: rows see their own tokens
   ///   - output: (tokens, width)
   ///   - logSumExp: (heads, tokens), written
+  ///   - selected: the only query of each row; nil: all
   func forward(
     qkv: UnsafePointer<Float>, context: Context?, output: UnsafeMutablePointer<Float>,
-    logSumExp: UnsafeMutablePointer<Float>, window: Int?, _ batch: StagedBatch, dropout: Dropout?,
-    _ compute: Compute
+    logSumExp: UnsafeMutablePointer<Float>, window: Int?, selected: SelectedTokens.Place?,
+    _ batch: StagedBatch, dropout: Dropout?, _ compute: Compute
   ) {
     let tokens = batch.tokenCount
     compute.forTasks(batch.rows * heads) { task, lane in
@@ -111,12 +124,13 @@ final class Attention {
       let k = seen.keys + head / group * headSize
       let v = seen.values + head / group * headSize
       let p = block(lane, 0)
-      for span in spans(batch.length(of: row), window, past: seen.past) {
+      forSpans(batch.length(of: row), window, past: seen.past, selected) { span in
         let place = first + span.first - seen.past
+        let packed = selected == nil ? place : row
         scores(
           qkv + place * projected + head * headSize, k + span.keys * seen.ld, ldk: seen.ld, span,
           into: p, compute)
-        let logs = logSumExp + head * tokens + place
+        let logs = logSumExp + head * tokens + packed
         forVisible(span, window) { row, rows, columns in
           hide(p, row, columns, span, compute)
           compute.kernels.softmax_forward(
@@ -128,7 +142,7 @@ final class Attention {
         }
         Compute.gemmOnThisThread(
           span.rows, headSize, span.columns, a: p, lda: span.columns, b: v + span.keys * seen.ld,
-          ldb: seen.ld, c: output + place * width + head * headSize, ldc: width)
+          ldb: seen.ld, c: output + packed * width + head * headSize, ldc: width)
       }
     }
   }
@@ -187,7 +201,7 @@ final class Attention {
   func backward(
     dOutput: UnsafePointer<Float>, qkv: UnsafePointer<Float>, output: UnsafePointer<Float>,
     logSumExp: UnsafePointer<Float>, dqkv: UnsafeMutablePointer<Float>, window: Int?,
-    _ batch: StagedBatch, dropout: Dropout?, _ compute: Compute
+    selected: SelectedTokens.Place?, _ batch: StagedBatch, dropout: Dropout?, _ compute: Compute
   ) {
     let tokens = batch.tokenCount
     compute.forTasks(batch.rows * keyValueHeads) { task, lane in
@@ -201,18 +215,25 @@ final class Attention {
       }
       for head in shared * group..<(shared + 1) * group {
         let queries = first * projected + head * headSize
-        let at = first * width + head * headSize
+        let outputs = selected == nil ? first : row
+        let at = outputs * width + head * headSize
+        if selected != nil {
+          for token in 0..<batch.length(of: row) {
+            compute.kernels.fill(0, dqkv + queries + token * projected, headSize)
+          }
+        }
         let pass = Pass(
           q: qkv + queries, k: qkv + keys, v: qkv + values, dq: dqkv + queries, dk: dqkv + keys,
           dv: dqkv + values, dOutput: dOutput + at, output: output + at,
-          logSumExp: logSumExp + head * tokens + first, delta: delta + head * tokens + first,
-          place: row * heads + head, length: batch.length(of: row))
+          logSumExp: logSumExp + head * tokens + outputs,
+          delta: delta + head * tokens + outputs, place: row * heads + head,
+          length: batch.length(of: row), selected: selected)
         backward(pass, window, lane: lane, dropout, compute)
       }
     }
   }
 
-  /// One row and head, as pointers to its first token.
+  /// One row and head, as pointers to its first token; of a selected one, to its output.
   private struct Pass {
     let q: UnsafePointer<Float>
     let k: UnsafePointer<Float>
@@ -226,6 +247,10 @@ final class Attention {
     let delta: UnsafeMutablePointer<Float>
     let place: Int
     let length: Int
+    let selected: SelectedTokens.Place?
+
+    /// Where an output lies that a query has.
+    func output(of query: Int) -> Int { selected == nil ? query : 0 }
   }
 
   private func backward(
@@ -233,12 +258,13 @@ final class Attention {
   ) {
     let kernels = compute.kernels
     let (p, dp) = (block(lane, 0), block(lane, 1))
-    for token in 0..<pass.length {
+    for token in 0..<(pass.selected == nil ? pass.length : 1) {
       pass.delta[token] = kernels.dot(
         pass.dOutput + token * width, pass.output + token * width, headSize)
     }
-    for span in spans(pass.length, window) {
-      let dOut = pass.dOutput + span.first * width
+    forSpans(pass.length, window, pass.selected) { span in
+      let place = pass.output(of: span.first)
+      let dOut = pass.dOutput + place * width
       scores(
         pass.q + span.first * projected, pass.k + span.keys * projected, ldk: projected, span,
         into: p, compute)
@@ -246,7 +272,7 @@ final class Attention {
         hide(p, row, columns, span, compute)
         kernels.softmax_again(
           p + row * span.columns + columns.lowerBound, rows, columns.count, span.columns, scale,
-          pass.logSumExp + span.first + row, 1)
+          pass.logSumExp + place + row, 1)
       }
       Compute.gemmOnThisThread(
         span.rows, span.columns, headSize, a: dOut, lda: width, b: pass.v + span.keys * projected,
@@ -262,7 +288,7 @@ final class Attention {
         span.columns, headSize, span.rows, a: used, lda: span.columns, transposeA: true, b: dOut,
         ldb: width, c: pass.dv + span.keys * projected, ldc: projected, beta: 1)
       kernels.softmax_backward(
-        p, dp, span.rows, span.columns, span.columns, scale, pass.delta + span.first, 1)
+        p, dp, span.rows, span.columns, span.columns, scale, pass.delta + place, 1)
       Compute.gemmOnThisThread(
         span.rows, headSize, span.columns, a: dp, lda: span.columns,
         b: pass.k + span.keys * projected, ldb: projected, c: pass.dq + span.first * projected,

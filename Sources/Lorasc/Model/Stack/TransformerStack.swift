@@ -57,6 +57,8 @@ final class TransformerStack {
   /// (tokens, hidden): a branch's output on its way to the norm.
   private let branch: UnsafeMutablePointer<Float>
   private let gradients: GradientBuffers?
+  /// nil: all tokens' last hidden states are asked for.
+  private let selected: SelectedTokens?
   private var embedded: UnsafeMutablePointer<Float>?
   /// The block whose forward the shared buffers hold.
   private var heldBlock = -1
@@ -67,9 +69,11 @@ final class TransformerStack {
 
   /// - Parameter context: tokens of one row that goes on from forward to forward, in a cache of
   ///   keys and values; nil: every batch is of whole rows.
+  /// - Parameter outputs: the tokens whose last hidden state is asked for; nil: all
   init(
     _ backbone: Backbone, _ modules: StackModules, tokens: Int, context: Int? = nil,
-    training: Bool, recompute: Recompute, _ compute: Compute, _ arena: Arena
+    outputs: SelectedTokens.Place?, training: Bool, recompute: Recompute, _ compute: Compute,
+    _ arena: Arena
   ) throws {
     self.backbone = backbone
     self.modules = modules
@@ -90,6 +94,10 @@ final class TransformerStack {
       training: training, arena)
     rotary = try backbone.attention.rotary.map { try Rotary($0, positions: longest, arena) }
     branch = try arena.matrix(tokens, hidden, "plan.branch")
+    selected = try outputs.map {
+      try SelectedTokens(
+        $0, hidden: hidden, tokens: tokens, isPre: backbone.placement == .pre, arena)
+    }
     if training {
       // What is made again lies in the first block's buffers for all.
       var blocks: [BlockBuffers] = []
@@ -113,6 +121,11 @@ final class TransformerStack {
 
   private func buffers(of block: Int) -> BlockBuffers { buffers[min(block, buffers.count - 1)] }
 
+  /// Of the last block.
+  private func selected(in block: Int) -> SelectedTokens? {
+    block == backbone.blocks.count - 1 ? selected : nil
+  }
+
   // MARK: Forward
 
   /// Tokens that came before the next batch's, of a row that goes on.
@@ -120,7 +133,8 @@ final class TransformerStack {
 
   /// - Parameter batch: with a cache the next tokens of its row, which have positions from `past`
   ///   on and fit into it
-  /// - Returns: the last hidden states, (tokens, hidden), valid until the next forward.
+  /// - Returns: the last hidden states, (tokens, hidden), or of selected tokens (rows, hidden);
+  ///   valid until the next forward.
   func forward(_ batch: StagedBatch, dropout: DropoutPlan) -> UnsafePointer<Float> {
     defer { cache?.advance(batch.tokenCount) }
     let first = input.forward(batch, dropout: dropout, compute)
@@ -138,13 +152,23 @@ final class TransformerStack {
       }
       heldBlock = block
     }
+    var last = UnsafePointer(first)
+    if let selected, backbone.blocks.isEmpty {
+      selected.pack(first, columns: hidden, ld: hidden, into: selected.input, batch)
+      last = UnsafePointer(selected.input)
+    }
     guard let final = backbone.finalNorm, let finalSaved, let finalNormed else {
-      return stream ?? UnsafePointer(first)
+      return backbone.blocks.isEmpty ? last : stream ?? last
     }
     modules.norms[final].forward(
-      backbone.blocks.isEmpty ? first : branch, residual: stream, finalNormed, finalSaved,
-      rows: batch.tokenCount, compute)
+      backbone.blocks.isEmpty ? last : UnsafePointer(branch), residual: stream, finalNormed,
+      finalSaved, rows: outputRows(batch), compute)
     return UnsafePointer(finalNormed)
+  }
+
+  /// Tokens whose last hidden state is computed.
+  private func outputRows(_ batch: StagedBatch) -> Int {
+    selected == nil ? batch.tokenCount : batch.rows
   }
 
   /// pre: the stream x + residual, and what goes into the attention.
@@ -163,30 +187,32 @@ final class TransformerStack {
   ) {
     let block = backbone.blocks[index]
     let saved = buffers(of: index)
-    let tokens = batch.tokenCount
-    let width = sizes.projectedWidth
-    var column = 0
-    for projection in block.projections {
-      let linear = modules.linears[projection]
-      linear.forward(
-        input, ldx: hidden, saved.qkv + column, ldy: width, rows: tokens, dropout: dropout, compute)
-      column += linear.outFeatures
+    let selected = selected(in: index)
+    // Behind the projections.
+    let tokens = selected == nil ? batch.tokenCount : batch.rows
+    var residual = isPre ? UnsafePointer(saved.attentionSaved.sum) : input
+    if let selected {
+      selected.pack(residual, columns: hidden, ld: hidden, into: selected.residual, batch)
+      if isPre { selected.pack(input, columns: hidden, ld: hidden, into: selected.input, batch) }
+      residual = UnsafePointer(selected.residual)
     }
+    project(block, input, saved, batch, dropout, selected)
     rotate(saved.qkv, batch, .forward)
     let own = attention.ownContext(saved.qkv)
     let context = cache?.append(
       index, keys: own.keys, values: own.values, ld: own.ld, tokens: tokens)
     attention.forward(
       qkv: saved.qkv, context: context, output: saved.context, logSumExp: saved.logSumExp,
-      window: block.window, batch, dropout: dropout.attention("layer.\(index)"), compute)
+      window: block.window, selected: selected?.place, batch,
+      dropout: dropout.attention("layer.\(index)"), compute)
     modules.linears[block.attentionOutput].forward(
       saved.context, ldx: sizes.attentionWidth, branch, ldy: hidden, rows: tokens,
       dropout: dropout, compute)
     attentionDropout(index, dropout)?
       .apply(branch, branch, rows: tokens, columns: hidden, compute)
     modules.norms[block.betweenNorm(backbone.placement)].forward(
-      branch, residual: isPre ? UnsafePointer(saved.attentionSaved.sum) : input,
-      saved.betweenNormed(backbone.placement), saved.betweenSaved(backbone.placement),
+      branch, residual: residual, saved.betweenNormed(backbone.placement),
+      saved.betweenSaved(backbone.placement),
       rows: tokens, compute)
     forwardFeedForward(block, saved.betweenNormed(backbone.placement), saved, tokens, dropout)
     dropout.hidden("layer.\(index).output")?
@@ -195,6 +221,31 @@ final class TransformerStack {
     modules.norms[block.feedForwardNorm].forward(
       branch, residual: saved.attentionNormed, saved.feedForwardNormed, saved.feedForwardSaved,
       rows: tokens, compute)
+  }
+
+  /// Queries, keys and values of a block; of selected tokens the queries alone, where they are a
+  /// module of their own.
+  private func project(
+    _ block: Backbone.Block, _ input: UnsafePointer<Float>, _ saved: BlockBuffers,
+    _ batch: StagedBatch, _ dropout: DropoutPlan, _ selected: SelectedTokens?
+  ) {
+    let width = sizes.projectedWidth
+    var column = 0
+    for (place, projection) in block.projections.enumerated() {
+      let linear = modules.linears[projection]
+      if let selected, block.hasOwnQueries, place == 0 {
+        linear.forward(
+          selected.input, ldx: hidden, saved.context, ldy: linear.outFeatures, rows: batch.rows,
+          dropout: dropout, compute)
+        selected.unpack(
+          saved.context, columns: linear.outFeatures, ld: width, into: saved.qkv, batch)
+      } else {
+        linear.forward(
+          input, ldx: hidden, saved.qkv + column, ldy: width, rows: batch.tokenCount,
+          dropout: dropout, compute)
+      }
+      column += linear.outFeatures
+    }
   }
 
   private func forwardFeedForward(
@@ -287,7 +338,10 @@ final class TransformerStack {
     let isWhole = input.isTrained
     let end = isWhole ? 0 : lowest ?? backbone.blocks.count
     if let final = backbone.finalNorm, let finalSaved {
-      modules.norms[final].backward(stream, finalSaved, stream, rows: batch.tokenCount, compute)
+      modules.norms[final].backward(stream, finalSaved, stream, rows: outputRows(batch), compute)
+    }
+    if let selected, backbone.blocks.isEmpty, isWhole, let branch = gradients?.branch {
+      selected.expand(stream, through: branch, batch, compute)
     }
     for block in (end..<backbone.blocks.count).reversed() {
       remake(block, batch, dropout)
@@ -329,7 +383,9 @@ final class TransformerStack {
     guard let gradients else { return }
     let block = backbone.blocks[index]
     let saved = buffers(of: index)
-    let tokens = batch.tokenCount
+    let selected = selected(in: index)
+    // Above the projections.
+    let tokens = selected == nil ? batch.tokenCount : batch.rows
     let stream = gradients.stream
     // post: a branch's input is the residual, so its gradient adds to the stream.
     let below = isPre ? gradients.input : stream
@@ -353,21 +409,48 @@ final class TransformerStack {
     if stopAt == .attentionOutput { return }
     attention.backward(
       dOutput: gradients.context, qkv: saved.qkv, output: saved.context,
-      logSumExp: saved.logSumExp, dqkv: gradients.qkv, window: block.window, batch,
-      dropout: dropout.attention("layer.\(index)"), compute)
+      logSumExp: saved.logSumExp, dqkv: gradients.qkv, window: block.window,
+      selected: selected?.place, batch, dropout: dropout.attention("layer.\(index)"), compute)
     rotate(gradients.qkv, batch, .backward)
+    let isLast = stopAt == .projections
+    if let selected, !isLast { selected.expand(stream, through: gradients.branch, batch, compute) }
+    backwardProjections(
+      block, inputOf(index), gradients, below: isLast ? nil : below, batch, dropout, selected)
+    guard isPre, !isLast else { return }
+    modules.norms[block.attentionNorm].backward(
+      below, saved.attentionSaved, add: stream, stream, rows: batch.tokenCount, compute)
+  }
+
+  /// - Parameter below: takes the gradient of the input: pre, it is set; post, it is added
+  private func backwardProjections(
+    _ block: Backbone.Block, _ input: UnsafePointer<Float>, _ gradients: GradientBuffers,
+    below: UnsafeMutablePointer<Float>?, _ batch: StagedBatch, _ dropout: DropoutPlan,
+    _ selected: SelectedTokens?
+  ) {
+    let width = sizes.projectedWidth
+    // The queries of selected tokens come last, packed.
+    let packed = block.hasOwnQueries ? selected : nil
     var column = 0
+    var isSet = !isPre
     for (place, projection) in block.projections.enumerated() {
       let linear = modules.linears[projection]
-      linear.backward(
-        gradients.qkv + column, lddy: sizes.projectedWidth, x: inputOf(index), ldx: hidden,
-        dx: stopAt == .projections ? nil : below, lddx: hidden, accumulate: !isPre || place > 0,
-        rows: tokens, dropout: dropout, compute)
+      if packed == nil || place > 0 {
+        linear.backward(
+          gradients.qkv + column, lddy: width, x: input, ldx: hidden, dx: below, lddx: hidden,
+          accumulate: isSet, rows: batch.tokenCount, dropout: dropout, compute)
+        isSet = true
+      }
       column += linear.outFeatures
     }
-    guard isPre, stopAt != .projections else { return }
-    modules.norms[block.attentionNorm].backward(
-      below, saved.attentionSaved, add: stream, stream, rows: tokens, compute)
+    guard let packed, let first = block.projections.first else { return }
+    let queries = modules.linears[first]
+    packed.pack(
+      gradients.qkv, columns: queries.outFeatures, ld: width, into: gradients.context, batch)
+    queries.backward(
+      gradients.context, lddy: queries.outFeatures, x: packed.input, ldx: hidden,
+      dx: below == nil ? nil : gradients.branch, lddx: hidden, rows: batch.rows, dropout: dropout,
+      compute)
+    if let below { packed.add(gradients.branch, to: below, batch) }
   }
 
   /// The gradient behind a dropout; the gradient itself where there is none.
@@ -415,6 +498,15 @@ final class TransformerStack {
 // feed-forward's.
 
 extension Backbone.Block {
+  /// Queries have a module of their own, beside those of keys and values.
+  fileprivate var hasOwnQueries: Bool { projections.count > 1 }
+
+  /// The matrices that run only for tokens whose output is asked for.
+  var modulesOfOutputs: [Int] {
+    (hasOwnQueries ? projections.prefix(1) : []) + [attentionOutput, up, down]
+      + (gate.map { [$0] } ?? [])
+  }
+
   fileprivate func betweenNorm(_ placement: Backbone.NormPlacement) -> Int {
     placement == .post ? attentionNorm : feedForwardNorm
   }

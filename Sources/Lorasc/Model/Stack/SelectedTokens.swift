@@ -1,0 +1,69 @@
+/// The tokens whose last hidden state is all that is asked for, one of each row: a class token, or
+/// the last token. Behind the last block's keys and values, only they are computed.
+///
+/// What is computed for them lies row by row without gaps: "packed" (rows, columns).
+struct SelectedTokens {
+  enum Place: Sendable { case first, last }
+
+  let place: Place
+  /// (rows, hidden), packed: what goes into the last block's queries, and its residual.
+  let input: UnsafeMutablePointer<Float>
+  let residual: UnsafeMutablePointer<Float>
+  private let hidden: Int
+
+  init(_ place: Place, hidden: Int, tokens: Int, isPre: Bool, _ arena: Arena) throws {
+    self.place = place
+    self.hidden = hidden
+    input = try arena.matrix(tokens, hidden, "plan.selected.input")
+    residual = isPre ? try arena.matrix(tokens, hidden, "plan.selected.residual") : input
+  }
+
+  /// Packs the selected rows of `from`, which are `ld` apart.
+  func pack(
+    _ from: UnsafePointer<Float>, columns: Int, ld: Int, into packed: UnsafeMutablePointer<Float>,
+    _ batch: StagedBatch
+  ) {
+    for row in 0..<batch.rows {
+      (packed + row * columns)
+        .update(from: from + batch.token(place, ofRow: row) * ld, count: columns)
+    }
+  }
+
+  /// The other way; other rows stay as they are.
+  func unpack(
+    _ packed: UnsafePointer<Float>, columns: Int, ld: Int, into to: UnsafeMutablePointer<Float>,
+    _ batch: StagedBatch
+  ) {
+    for row in 0..<batch.rows {
+      (to + batch.token(place, ofRow: row) * ld)
+        .update(from: packed + row * columns, count: columns)
+    }
+  }
+
+  /// Adds packed rows of hidden columns to the rows that they stand for.
+  func add(
+    _ packed: UnsafePointer<Float>, to: UnsafeMutablePointer<Float>, _ batch: StagedBatch
+  ) {
+    for row in 0..<batch.rows {
+      let (at, values) = (to + batch.token(place, ofRow: row) * hidden, packed + row * hidden)
+      for column in 0..<hidden { at[column] += values[column] }
+    }
+  }
+
+  /// Packed rows of hidden columns become (tokens, hidden), zero but for them.
+  /// - Parameter scratch: as large as the packed rows
+  func expand(
+    _ values: UnsafeMutablePointer<Float>, through scratch: UnsafeMutablePointer<Float>,
+    _ batch: StagedBatch, _ compute: Compute
+  ) {
+    scratch.update(from: values, count: batch.rows * hidden)
+    compute.kernels.fill(0, values, batch.tokenCount * hidden)
+    unpack(scratch, columns: hidden, ld: hidden, into: values, batch)
+  }
+}
+
+extension StagedBatch {
+  func token(_ place: SelectedTokens.Place, ofRow row: Int) -> Int {
+    place == .first ? Int(starts[row]) : Int(starts[row + 1]) - 1
+  }
+}
