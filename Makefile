@@ -69,7 +69,8 @@ bench: python ## Training steps against PyTorch + PEFT, in turn (CASES=quick: fi
 	@mkdir -p build/bench
 	@$(CC) $(strict_c) -O2 Benchmarks/gemm.c $$(pkg-config --cflags --libs openblas) -lm \
 	  -o build/bench/gemm
-	@$(python) -W ignore Benchmarks/bench.py --cases $(or $(CASES),all)
+	@$(python) -W ignore Benchmarks/bench.py --cases $(or $(CASES),all) \
+	  $(if $(PARTS),--parts $(PARTS))
 
 bench-step: python ## Time training steps on MiniLM from C
 	@mkdir -p build/bench
@@ -131,6 +132,7 @@ test-c: lib
 	$(with_library) $(MAKE) --no-print-directory -s -C Tests/C OUT=$(stage)/tests
 	build/tests/contract
 	build/tests/random_calls
+	build/tests/allocations
 	$(valgrind) build/tests/contract $(under_valgrind)
 	$(valgrind) build/tests/random_calls 3000 7
 

@@ -1,6 +1,7 @@
 """Training steps against PyTorch + PEFT, on one machine in one run: `make bench`.
 
     python Benchmarks/bench.py [--cases all|quick] [--threads 2] [--steps 20]
+                               [--parts cases methods texts merge quantized]
 
 Engine and peer take turns in processes of their own, on the same rows, from the same factors,
 with the same optimizer; medians count. Peers: PyTorch's default, and the fastest of eager
@@ -21,6 +22,7 @@ from typing import Any
 import cases
 import numpy as np
 from cases import REPOSITORY, Case
+from models import find_model
 from turns import Runner, take_turns
 
 import lorasc
@@ -44,6 +46,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "lorasc with noise": {"options": {"method": "lorasc"}, "trainer": {"noise": 0.1}},
 }
 """What may cost at most 1.10 times plain LoRA."""
+
+
+PARTS = ("cases", "methods", "texts", "merge", "quantized")
 
 
 class Bench:
@@ -140,6 +145,20 @@ class Bench:
         ratios = {name: runner.median / plain for name, runner in runners.items()}
         return {"case": case.name, "seconds": plain, "ratios": ratios}
 
+    def quantized(self) -> dict[str, Any]:
+        """SmolLM2 from its GGUF file, mostly Q4_1, beside the same weights in float32."""
+        case = Case("smollm2", 4, 256, "q,v r=8")
+        batch = [cases.made_up_batch(case)]
+        runners = {
+            name: Runner("lorasc", self.job(case, batch, model=str(find_model(model))))
+            for name, model in (("float32", "smollm2"), ("gguf", "smollm2-gguf"))
+        }
+        take_turns(list(runners.values()), self.steps)
+        seconds = {name: runner.median for name, runner in runners.items()}
+        peaks = {name: runner.finish() for name, runner in runners.items()}
+        ratio = seconds["gguf"] / seconds["float32"]
+        return {"case": case.name, "seconds": seconds, "mib": peaks, "ratio": ratio}
+
     def texts(self, rows: int = 32, longest: int = 128) -> dict[str, Any]:
         """Batches of real texts of mixed lengths: an epoch's seconds."""
         case = Case("minilm", rows, longest, "q,v r=8")
@@ -235,7 +254,9 @@ def main() -> int:
     parser.add_argument("--cases", choices=("all", "quick"), default="all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, help="of each engine; 20, with quick 8")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="of the report; else all")
     arguments = parser.parse_args()
+    parts = arguments.parts or (("cases", "methods") if arguments.cases == "quick" else PARTS)
     quick = arguments.cases == "quick"
     bench = Bench(arguments.threads, arguments.steps or (8 if quick else 20), quick)
     OUTPUT.mkdir(parents=True, exist_ok=True)
@@ -248,26 +269,33 @@ def main() -> int:
         f"{'':14} {'/def.':>6} {'/best':>6} {'GFLOP/s':>7} {'/GEMM':>6} {'MiB':>7} {'peer':>7}"
     )
     rows = []
-    for case in cases.quick_cases() if quick else cases.all_cases():
+    chosen = cases.quick_cases() if quick else cases.all_cases()
+    for case in chosen if "cases" in parts else []:
         row = bench.measure(case)
         rates.append(gemm_rate(arguments.threads))
         row["gemm_share"] = row["gflops"] / statistics.mean(rates[-2:])
         rows.append(row)
         show(row)
     report: dict[str, Any] = {"machine": about, "gemm": {"float32": rates}, "cases": rows}
-    first = Case("minilm", 32, 64, "all linear r=16")
-    report["methods"] = [bench.methods(first)]
-    if not quick:
-        report["methods"].append(bench.methods(Case("smollm2", 4, 256, "all linear r=16")))
-    for found in report["methods"]:
-        ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in found["ratios"].items())
-        print(f"\n{found['case']}, beside plain LoRA: {ratios}")
-    if not quick:
+    if "methods" in parts:
+        chosen = [Case("minilm", 32, 64, "all linear r=16")]
+        if not quick:
+            chosen.append(Case("smollm2", 4, 256, "all linear r=16"))
+        report["methods"] = [bench.methods(case) for case in chosen]
+        for found in report["methods"]:
+            ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in found["ratios"].items())
+            print(f"\n{found['case']}, beside plain LoRA: {ratios}", flush=True)
+    if "texts" in parts:
         report["texts"] = bench.texts()
-        report["merge"] = bench.merge()
         padded, grouped = report["texts"]["ratios"].values()
         print(f"texts of mixed lengths: {padded:.2f} of padded batches, {grouped:.2f} of grouped")
+    if "merge" in parts:
+        report["merge"] = bench.merge()
         print(f"merge and save SmolLM2: {report['merge']['ratio']:.2f} of the peer's time")
+    if "quantized" in parts:
+        found = report["quantized"] = bench.quantized()
+        memory = " MiB, ".join(f"{name} {peak:.0f}" for name, peak in found["mib"].items())
+        print(f"GGUF beside float32: {found['ratio']:.2f} of the time, peak {memory} MiB")
     (OUTPUT / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     print(f"\n{OUTPUT.relative_to(REPOSITORY)}/report.json")
     return 0

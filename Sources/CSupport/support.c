@@ -3,6 +3,7 @@
 #include "atomics.h"
 #include "kernels.h"
 #include "process.h"
+#include "threads.h"
 
 static _Thread_local lorasc_thread_error thread_error;
 
@@ -29,3 +30,16 @@ __attribute__((constructor)) static void watch_forks(void) {
 }
 
 bool lorasc_is_forked_child(void) { return forked; }
+
+/* Swift's calling convention passes a closure as function and context, and the context again in
+ * a register of its own when it calls. Swift declares this by its symbol. */
+LORASC_HIDDEN __attribute__((swiftcall)) lorasc_task_body lorasc_task_body_of(
+    const void *function, const void *context) {
+  return (lorasc_task_body){function, context};
+}
+
+void lorasc_task_body_call(lorasc_task_body body, ptrdiff_t task, ptrdiff_t lane) {
+  typedef __attribute__((swiftcall)) void function(
+      ptrdiff_t task, ptrdiff_t lane, __attribute__((swift_context)) const void *context);
+  ((function *)body.function)(task, lane, body.context);
+}

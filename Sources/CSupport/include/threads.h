@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "process.h"
+
 /* Declared by <sched.h> only under _GNU_SOURCE, which a module can't rely on. */
 extern int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
 
@@ -17,6 +19,16 @@ static inline ptrdiff_t lorasc_available_processors(void) {
   for (size_t i = 0; i < sizeof set; i++) count += __builtin_popcount(bytes[i]);
   return count;
 }
+
+/* A Swift closure (task, lane) that doesn't escape, as the two words that Swift hands it over in:
+ * other threads can call it while its owner waits, and nothing is allocated, as
+ * withoutActuallyEscaping would. Made by lorasc_task_body_of in support.c. */
+typedef struct lorasc_task_body {
+  const void *function;
+  const void *context;
+} lorasc_task_body;
+
+LORASC_HIDDEN void lorasc_task_body_call(lorasc_task_body body, ptrdiff_t task, ptrdiff_t lane);
 
 /* One turn of a spin loop: tells the core that this thread only waits. */
 static inline void lorasc_cpu_pause(void) {

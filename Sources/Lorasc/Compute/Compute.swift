@@ -5,8 +5,8 @@ import CSupport
 ///
 /// Matrices are row-major float32 with leading dimensions in elements, counts may be 0. Work is
 /// split by its shape only, never by the number of threads, so the bits do not depend on that
-/// number. Nothing here allocates after init but the pool's 32 bytes a parallel region. Products
-/// expect OpenBLAS at one thread: call them within `BLASThreads.withSingleThread`.
+/// number. Nothing here allocates after init. Products expect OpenBLAS at one thread: call them
+/// within `BLASThreads.withSingleThread`.
 ///
 /// One thread at a time may use a `Compute`.
 final class Compute: Sendable {

@@ -15,8 +15,7 @@ import Glibc
 /// Workers block all signals: the host's handlers run on the host's threads. In a child made by
 /// `fork` there are no workers; `run` still does all chunks there, on the caller.
 ///
-/// A parallel `run` allocates one 32-byte block, the price of handing a non-escaping closure to
-/// other threads by `withoutActuallyEscaping`; with one thread or one chunk it allocates nothing.
+/// Nothing is allocated after init.
 final class ThreadPool: @unchecked Sendable {
   // Safe: because all that changes after init is in `shared`, which synchronises itself.
 
@@ -99,11 +98,9 @@ final class ThreadPool: @unchecked Sendable {
       for task in 0..<max(tasks, 0) { body(task, 0) }
       return
     }
-    withoutActuallyEscaping(body) { escaping in
-      let job = ThreadPoolJob(body: escaping, tasks: tasks)
-      // Safe: because `perform` returns only when no worker uses the pointer any more.
-      withUnsafePointer(to: job) { shared.perform($0) }
-    }
+    // Safe: because `perform` returns only when no worker uses body or pointer any more.
+    let job = ThreadPoolJob(body: words(of: body), tasks: tasks)
+    withUnsafePointer(to: job) { shared.perform($0) }
   }
 
   /// Processors that this process may run on.
@@ -112,6 +109,10 @@ final class ThreadPool: @unchecked Sendable {
     return max(1, allowed > 0 ? allowed : sysconf(Int32(_SC_NPROCESSORS_ONLN)))
   }
 }
+
+/// A closure as its two words; they hold while the closure does.
+@_silgen_name("lorasc_task_body_of")
+private func words(of body: (_ task: Int, _ lane: Int) -> Void) -> lorasc_task_body
 
 private final class WorkerStart: Sendable {
   let lane: Int

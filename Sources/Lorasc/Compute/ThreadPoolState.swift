@@ -4,7 +4,7 @@ import Synchronization
 
 /// One parallel loop, on its caller's stack.
 struct ThreadPoolJob {
-  let body: (_ task: Int, _ lane: Int) -> Void
+  let body: lorasc_task_body
   let tasks: Int
 }
 
@@ -143,7 +143,7 @@ final class ThreadPoolState: @unchecked Sendable {
     while true {
       let task = next.wrappingAdd(1, ordering: .relaxed).oldValue
       guard task < job.pointee.tasks else { return }
-      job.pointee.body(task, lane)
+      lorasc_task_body_call(job.pointee.body, task, lane)
     }
   }
 }

@@ -88,9 +88,9 @@ class LoRASCClassifier(ClassifierMixin, BaseEstimator):
         texts, labels = _texts(X), np.asarray(y)
         if len(texts) != len(labels):
             raise ValueError(f"{len(texts)} texts and {len(labels)} labels")
-        self.classes_ = unique_labels(labels)
-        if len(self.classes_) < 2:
-            raise ValueError(f"{len(self.classes_)} class: at least two are due")
+        classes = unique_labels(labels)
+        if len(classes) < 2:
+            raise ValueError(f"{len(classes)} class: at least two are due")
         model = Model(self.model, threads=self.threads)
         given = self.options or {}
         trainer_keys = {key: value for key, value in given.items() if key not in _ADAPTER}
@@ -100,7 +100,7 @@ class LoRASCClassifier(ClassifierMixin, BaseEstimator):
             r=self.r,
             lora_alpha=self.lora_alpha,
             target_modules=self.target_modules,
-            num_labels=len(self.classes_),
+            num_labels=len(classes),
             head=given.get("head", "auto"),
             adapter_seed=self.random_state,
             **{key: value for key, value in given.items() if key in _ADAPTER - {"head"}},
@@ -117,10 +117,11 @@ class LoRASCClassifier(ClassifierMixin, BaseEstimator):
             **({"schedule": "linear", "warmup_ratio": 0.1} | trainer_keys),
         )
         batch = model.encode(
-            texts, self.max_length, labels=np.searchsorted(self.classes_, labels).astype(np.int32)
+            texts, self.max_length, labels=np.searchsorted(classes, labels).astype(np.int32)
         )
         with trainer:
-            self.history_ = trainer.run(batch)
+            history = trainer.run(batch)
+        self.classes_, self.history_ = classes, history
         self._fitted = _Fitted(model, adapter)
         return self
 
@@ -137,7 +138,8 @@ class LoRASCClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Sequence[str]) -> npt.NDArray[Any]:
         """The most probable class of each text."""
-        return self.classes_[self._logits(X).argmax(1)]
+        places = self._logits(X).argmax(1)
+        return self.classes_[places]
 
     def _logits(self, X: Sequence[str]) -> npt.NDArray[np.float64]:
         check_is_fitted(self, "classes_")

@@ -59,6 +59,8 @@ final class TransformerStack {
   private let gradients: GradientBuffers?
   /// nil: all tokens' last hidden states are asked for.
   private let selected: SelectedTokens?
+  /// Names of a block's dropouts, made once.
+  private let sites: [(attention: String, afterAttention: String, output: String)]
   private var embedded: UnsafeMutablePointer<Float>?
   /// The block whose forward the shared buffers hold.
   private var heldBlock = -1
@@ -94,6 +96,9 @@ final class TransformerStack {
       training: training, arena)
     rotary = try backbone.attention.rotary.map { try Rotary($0, positions: longest, arena) }
     branch = try arena.matrix(tokens, hidden, "plan.branch")
+    sites = backbone.blocks.indices.map {
+      ("layer.\($0)", "layer.\($0).attention", "layer.\($0).output")
+    }
     selected = try outputs.map {
       try SelectedTokens(
         $0, hidden: hidden, tokens: tokens, isPre: backbone.placement == .pre, arena)
@@ -204,7 +209,7 @@ final class TransformerStack {
     attention.forward(
       qkv: saved.qkv, context: context, output: saved.context, logSumExp: saved.logSumExp,
       window: block.window, selected: selected?.place, batch,
-      dropout: dropout.attention("layer.\(index)"), compute)
+      dropout: dropout.attention(sites[index].attention), compute)
     modules.linears[block.attentionOutput].forward(
       saved.context, ldx: sizes.attentionWidth, branch, ldy: hidden, rows: tokens,
       dropout: dropout, compute)
@@ -215,7 +220,7 @@ final class TransformerStack {
       saved.betweenSaved(backbone.placement),
       rows: tokens, compute)
     forwardFeedForward(block, saved.betweenNormed(backbone.placement), saved, tokens, dropout)
-    dropout.hidden("layer.\(index).output")?
+    dropout.hidden(sites[index].output)?
       .apply(branch, branch, rows: tokens, columns: hidden, compute)
     guard !isPre else { return }
     modules.norms[block.feedForwardNorm].forward(
@@ -284,7 +289,7 @@ final class TransformerStack {
   }
 
   private func attentionDropout(_ index: Int, _ dropout: DropoutPlan) -> Dropout? {
-    backbone.dropout.afterAttention ? dropout.hidden("layer.\(index).attention") : nil
+    backbone.dropout.afterAttention ? dropout.hidden(sites[index].afterAttention) : nil
   }
 
   // MARK: What is trained
@@ -395,7 +400,7 @@ final class TransformerStack {
       if stopAt == .feedForwardNorm { return }
     }
     backwardFeedForward(
-      block, dropped(stream, dropout.hidden("layer.\(index).output"), tokens), saved, below,
+      block, dropped(stream, dropout.hidden(sites[index].output), tokens), saved, below,
       tokens, dropout, stopAt)
     if stopAt == .down || stopAt == .up { return }
     modules.norms[block.betweenNorm(backbone.placement)].backward(
@@ -410,7 +415,7 @@ final class TransformerStack {
     attention.backward(
       dOutput: gradients.context, qkv: saved.qkv, output: saved.context,
       logSumExp: saved.logSumExp, dqkv: gradients.qkv, window: block.window,
-      selected: selected?.place, batch, dropout: dropout.attention("layer.\(index)"), compute)
+      selected: selected?.place, batch, dropout: dropout.attention(sites[index].attention), compute)
     rotate(gradients.qkv, batch, .backward)
     let isLast = stopAt == .projections
     if let selected, !isLast { selected.expand(stream, through: gradients.branch, batch, compute) }

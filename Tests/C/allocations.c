@@ -1,0 +1,116 @@
+/* What steps allocate, counted where the allocator is asked: this program's malloc and its like
+ * stand before the C library's for the whole process.
+ *
+ *   allocations [names of tests]
+ */
+#include "fixture.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
+
+static volatile long asked;
+static void *counted(void *memory) {
+  __atomic_fetch_add(&asked, 1, __ATOMIC_SEQ_CST);
+  return memory;
+}
+
+void *malloc(size_t size) { return counted(__libc_malloc(size)); }
+void *calloc(size_t count, size_t size) { return counted(__libc_calloc(count, size)); }
+void *realloc(void *memory, size_t size) { return counted(__libc_realloc(memory, size)); }
+void *aligned_alloc(size_t alignment, size_t size) {
+  return counted(__libc_memalign(alignment, size));
+}
+void *memalign(size_t alignment, size_t size) { return aligned_alloc(alignment, size); }
+int posix_memalign(void **memory, size_t alignment, size_t size) {
+  *memory = aligned_alloc(alignment, size);
+  return *memory == NULL ? ENOMEM : 0;
+}
+
+enum { WARM_UP = 3, STEPS = 20 };
+
+/* Allocations of the library in one step after the first ones. */
+static double allocations_of_a_step(const char *settings) {
+  fixture f;
+  double each = -1;
+  char all[256];
+  snprintf(all, sizeof all, "schedule=constant %s", settings);
+  if (fixture_open(&f, all)) {
+    bool good = true;
+    for (int i = 0; i < WARM_UP; i++) good = good && step(&f);
+    long before = asked;
+    for (int i = 0; i < STEPS; i++) good = good && step(&f);
+    if (good) each = (double)(asked - before) / STEPS;
+  }
+  fixture_close(&f);
+  return each;
+}
+
+static void the_counter_counts(void) {
+  long before = asked;
+  free(malloc(10));
+  lorasc_options *options;
+  CHECK_OK(lorasc_options_create(&options));
+  lorasc_options_free(options);
+  CHECK(asked - before > 2);
+}
+
+static void steps_allocate_nothing(void) {
+  static const char *const settings[] = {
+      "threads=1",
+      "threads=2",
+      "threads=2 method=dora",
+      "threads=2 method=lorasc",
+      "threads=2 method=lora target_modules=all-linear recompute=layer",
+      "threads=2 head=classifier",
+      "threads=2 hidden_dropout=0.1 attention_dropout=0.1 lora_dropout=0.1",
+  };
+  for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+    check_about(settings[i]);
+    double each = allocations_of_a_step(settings[i]);
+    printf("%s: %g allocations a step\n", settings[i], each);
+    CHECK(each == 0);
+  }
+  check_about(NULL);
+}
+
+static long resident_kibibytes(void) {
+  long pages = 0;
+  FILE *file = fopen("/proc/self/statm", "r");
+  if (file == NULL || fscanf(file, "%*d %ld", &pages) != 1) pages = -1;
+  if (file != NULL) fclose(file);
+  return 4 * pages;
+}
+
+static void many_steps_take_no_more_memory(void) {
+  fixture f;
+  if (fixture_open(&f, "schedule=constant threads=2 method=lorasc cascade_unit=step "
+                       "cascade_length=100")) {
+    bool good = true;
+    for (int i = 0; i < 100; i++) good = good && step(&f);
+    long before = resident_kibibytes();
+    for (int i = 0; i < 1000; i++) good = good && step(&f);
+    long growth = resident_kibibytes() - before;
+    printf("1000 steps: %ld KiB more\n", growth);
+    CHECK(good && before > 0 && growth <= 1024);
+  }
+  fixture_close(&f);
+}
+
+int main(int argc, char **argv) {
+  const test tests[] = {{"the_counter_counts", the_counter_counts},
+                        {"steps_allocate_nothing", steps_allocate_nothing},
+                        {"many_steps_take_no_more_memory", many_steps_take_no_more_memory},
+                        {NULL, NULL}};
+  if (!fixture_folder_make()) return 1;
+  int status = run_tests(tests, argc, argv);
+  fixture_folder_remove();
+  return status;
+}
