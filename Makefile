@@ -147,7 +147,7 @@ define c_example
 
 endef
 define swift_example
-	$(swift) run --package-path examples/swift -c release --scratch-path .build-examples \
+	$(swift) run --package-path examples/swift -c debug --scratch-path .build-examples \
 	  $(1) $(job_$(1)) $(examples)/swift-$(1)
 
 endef

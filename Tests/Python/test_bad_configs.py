@@ -75,7 +75,7 @@ KEYS: dict[str, list[str]] = {
     "gpt2": words("""
         n_embd n_head n_inner n_layer vocab_size n_positions layer_norm_epsilon
         activation_function scale_attn_weights scale_attn_by_inverse_layer_idx
-        add_cross_attention tie_word_embeddings resid_pdrop attn_pdrop classifier_dropout
+        add_cross_attention tie_word_embeddings embd_pdrop resid_pdrop attn_pdrop classifier_dropout
     """),
     "vit": VISION,
     "deit": ["qkv_bias", "image_size", "patch_size"],

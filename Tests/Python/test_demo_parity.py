@@ -14,7 +14,7 @@ import lorasc
 import fortunes
 from reference import Reference, classification_loss
 
-EPOCHS = 6
+EPOCHS = 2
 
 
 def test_loss_curve_and_accuracy(minilm: lorasc.Model, quotations: dict[str, lorasc.Batch]) -> None:

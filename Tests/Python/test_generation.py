@@ -62,6 +62,14 @@ def peer_of(folder: Path) -> torch.nn.Module:
     return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
 
 
+PROMPTS = (
+    "The capital of France is",
+    "def fibonacci(n):\n",
+    "<|im_start|>user\nWhy is the sky blue?<|im_end|>\n<|im_start|>assistant\n",
+)
+"""For SmolLM2."""
+
+
 def continue_greedily(
     peer: torch.nn.Module, prompt: list[int], count: int, **options: object
 ) -> list[int]:
@@ -111,11 +119,7 @@ def test_greedy_tokens_are_those_of_transformers(name: str, decoder) -> None:
 
 def test_smollm2_goes_on_as_in_transformers(smollm2: lorasc.Model) -> None:
     peer = AutoModelForCausalLM.from_pretrained(smollm2.path).eval()
-    for prompt in (
-        "The capital of France is",
-        "def fibonacci(n):\n",
-        "<|im_start|>user\nWhy is the sky blue?<|im_end|>\n<|im_start|>assistant\n",
-    ):
+    for prompt in PROMPTS:
         ids = smollm2.tokenizer.encode(prompt).ids
         expected = continue_greedily(peer, ids, 32)
         made = smollm2.generate(prompt, 32)

@@ -16,6 +16,7 @@ import torch
 import transformers
 from architectures import ARCHITECTURES, auto_class, outputs, random_batch
 from gguf import GGMLQuantizationType as Type
+from test_generation import PROMPTS, continue_greedily
 from tiny import relative_error
 from torch import nn
 
@@ -240,6 +241,7 @@ def test_smollm2_is_that_of_its_folder_and_of_transformers(
     with lorasc.Model(smollm2_gguf) as model:
         found = model.predict(batch, "token_logits")
         hidden = model.predict(batch, "token_embedding")
+        tokens = [model.generate(prompt, 32, stop_tokens=[]).tokens for prompt in PROMPTS]
     assert np.array_equal(bits(hidden), bits(smollm2.predict(batch, "token_embedding")))
     # The output layer is multiplied by tiles where it is quantised: sums of other chunks.
     assert relative_error(found, smollm2.predict(batch, "token_logits")) <= 1e-6
@@ -247,6 +249,9 @@ def test_smollm2_is_that_of_its_folder_and_of_transformers(
         smollm2_gguf.parent, gguf_file=smollm2_gguf.name, dtype=torch.float32
     )
     assert relative_error(found, states(peer.eval(), batch)) <= 1e-4
+    for prompt, made in zip(PROMPTS, tokens, strict=True):
+        ids = smollm2.tokenizer.encode(prompt).ids
+        assert made == continue_greedily(peer, ids, 32, eos_token_id=None), prompt
 
 
 @pytest.mark.parametrize("name", ["llama", "llama-biases", "llama-standard-llama3", "qwen2-yarn"])

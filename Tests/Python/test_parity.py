@@ -344,19 +344,20 @@ def test_target_rules_match_what_peft_matches(tiny: lorasc.Model, targets: Any) 
 
 
 def test_random_configurations_of_all_methods(repository: Path, tmp_path: Path) -> None:
-    """What `make parity` does at length: each architecture three times, each method twice."""
+    """What `make parity` does at length: each architecture twice, each method too."""
     report = tmp_path / "report.json"
     command = [sys.executable, repository / "Tests" / "parity" / "parity.py", "--report", report]
     names = ["bert", "roberta", "xlm-roberta", "distilbert", "llama", "mistral", "qwen2", "gpt2"]
     names += ["vit", "deit"]
     result = subprocess.run(
-        [*command, "--count", "30", "--seed", "1", "--architectures", *names, "minilm"],
+        [*command, "--count", "20", "--seed", "1", "--architectures", *names, "minilm"],
         capture_output=True,
         text=True,
         check=False,
     )
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
     found = json.loads(report.read_text())
-    assert (found["count"], found["failed"]) == (33, 0)
-    expected = {name: {"count": 3, "failed": 0} for name in [*names, "bert (minilm)"]}
+    assert (found["count"], found["failed"]) == (23, 0)
+    expected = {name: {"count": 2, "failed": 0} for name in names}
+    expected["bert (minilm)"] = {"count": 3, "failed": 0}
     assert found["architectures"] == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -204,6 +205,18 @@ def test_recomputation_gives_the_same_bits(name: str, recompute: str, tmp_path: 
     expected = gradients(plain, batch)
     for tensor, gradient in gradients(remade, batch).items():
         assert np.array_equal(gradient, expected[tensor]), tensor
+
+
+@pytest.mark.parametrize("rate", [0, 0.5])
+def test_gpt2_drops_embeddings_by_a_rate_of_their_own(rate: float, tmp_path: Path) -> None:
+    folder = save("gpt2", "lm", tmp_path)
+    path = folder / "config.json"
+    rates = {"embd_pdrop": rate, "resid_pdrop": 0, "attn_pdrop": 0}
+    path.write_text(json.dumps(json.loads(path.read_text()) | rates))
+    trainer = start(folder, {"hidden_dropout": "from_config"}, head="lm")
+    batch = random_batch("gpt2", "lm", seed=1)
+    losses = {trainer.accumulate(batch).loss for _ in range(3)}
+    assert len(losses) == (3 if rate else 1)
 
 
 @pytest.mark.parametrize("cut", ["right", "left"])

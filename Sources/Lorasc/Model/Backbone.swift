@@ -50,6 +50,8 @@ struct Backbone: Sendable {
     var hidden: Float = 0
     var attention: Float = 0
     var classifier: Float = 0
+    /// Of what goes into the first block; nil: as of hidden states.
+    var embeddings: Float?
     var afterAttention = true
   }
 

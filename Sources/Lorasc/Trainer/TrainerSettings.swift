@@ -24,6 +24,7 @@ struct TrainerSettings: Sendable {
   let memoryLimit: Int
   let similarityScale: Float
   let recompute: Recompute
+  let embeddingsDropout: Float
   let hiddenDropout: Float
   let attentionDropout: Float
   let classifierDropout: Float
@@ -92,6 +93,7 @@ struct TrainerSettings: Sendable {
     func dropout(_ key: String, _ ofConfig: Float) throws -> Float {
       try options.text(key) == "from_config" ? ofConfig : Float(try options.number(key))
     }
+    embeddingsDropout = try dropout("hidden_dropout", config.embeddings ?? config.hidden)
     hiddenDropout = try dropout("hidden_dropout", config.hidden)
     attentionDropout = try dropout("attention_dropout", config.attention)
     classifierDropout = try dropout("classifier_dropout", config.classifier)
@@ -220,7 +222,8 @@ struct TrainerSettings: Sendable {
 
   func dropout(draw: Int, ofAdapter expert: Float) -> DropoutPlan {
     DropoutPlan(
-      hidden: hiddenDropout, attention: attentionDropout, classifier: classifierDropout,
+      embeddings: embeddingsDropout, hidden: hiddenDropout, attention: attentionDropout,
+      classifier: classifierDropout,
       expert: expert, seed: seed, draw: draw)
   }
 }

@@ -57,7 +57,8 @@ extension Architecture {
         dropout: .init(
           hidden: try config.probability("resid_pdrop", 0.1),
           attention: try config.probability("attn_pdrop", 0.1),
-          classifier: try config.probability("classifier_dropout", 0.1)),
+          classifier: try config.probability("classifier_dropout", 0.1),
+          embeddings: try config.probability("embd_pdrop", 0.1)),
         output: isTied
           ? .init(matrix: words, isTied: true) : separate.map { .init(matrix: $0, isTied: false) })
       build.finish(&backbone)

@@ -30,6 +30,7 @@ struct Dropout {
 
 /// Probabilities of a trainer, and what keys the masks of one forward and backward.
 struct DropoutPlan {
+  var embeddings: Float = 0
   var hidden: Float = 0
   var attention: Float = 0
   var classifier: Float = 0
@@ -44,9 +45,11 @@ struct DropoutPlan {
   static let none = DropoutPlan()
 
   init(
-    hidden: Float = 0, attention: Float = 0, classifier: Float = 0, expert: Float = 0,
+    embeddings: Float = 0, hidden: Float = 0, attention: Float = 0, classifier: Float = 0,
+    expert: Float = 0,
     seed: UInt64 = 0, draw: Int = 0
   ) {
+    self.embeddings = embeddings
     self.hidden = hidden
     self.attention = attention
     self.classifier = classifier
@@ -61,6 +64,7 @@ struct DropoutPlan {
     return plan
   }
 
+  func embeddings(_ site: String) -> Dropout? { make(embeddings, .hiddenDropout, site) }
   func hidden(_ site: String) -> Dropout? { make(hidden, .hiddenDropout, site) }
   func attention(_ site: String) -> Dropout? { make(attention, .attentionDropout, site) }
   func classifier(_ site: String) -> Dropout? { make(classifier, .classifierDropout, site) }

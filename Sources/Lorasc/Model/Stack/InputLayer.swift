@@ -59,7 +59,7 @@ final class TokenInputLayer: InputLayer {
     if let norm, let saved {
       norm.forward(sum, residual: nil, normed, saved, rows: tokens, compute)
     }
-    dropout.hidden("embeddings")?.apply(normed, normed, rows: tokens, columns: hidden, compute)
+    dropout.embeddings("embeddings")?.apply(normed, normed, rows: tokens, columns: hidden, compute)
     return normed
   }
 
@@ -68,7 +68,8 @@ final class TokenInputLayer: InputLayer {
     _ compute: Compute
   ) {
     let tokens = batch.tokenCount
-    dropout.hidden("embeddings")?.apply(gradient, gradient, rows: tokens, columns: hidden, compute)
+    dropout.embeddings("embeddings")?.apply(
+      gradient, gradient, rows: tokens, columns: hidden, compute)
     if let norm, let saved {
       norm.backward(gradient, saved, gradient, rows: tokens, compute)
     }
@@ -119,7 +120,7 @@ final class PatchInputLayer: InputLayer {
         dropout: .none, compute)
       axpby(1, inputs.positions.pointer, 1, start, inputs.tokens * hidden)
     }
-    dropout.hidden("embeddings")?
+    dropout.embeddings("embeddings")?
       .apply(embedded, embedded, rows: batch.tokenCount, columns: hidden, compute)
     return embedded
   }
@@ -129,7 +130,7 @@ final class PatchInputLayer: InputLayer {
     _ compute: Compute
   ) {
     guard let patches = batch.patches else { return }
-    dropout.hidden("embeddings")?
+    dropout.embeddings("embeddings")?
       .apply(gradient, gradient, rows: batch.tokenCount, columns: hidden, compute)
     for row in 0..<batch.rows {
       projection?.backward(
