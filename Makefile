@@ -46,7 +46,7 @@ demo: python ## LoRA, COLA and LoRASC; MODEL=minilm (classifies texts), smollm2 
 	esac
 
 test: ## Everything: check, then the Swift, C, example and Python tests
-	@MAKE=$(MAKE) scripts/test check lib test-swift test-c test-examples test-docs test-python
+	@MAKE=$(MAKE) scripts/test "check lib" test-swift test-c test-examples test-docs test-python
 
 lib: system ## build/lib/liblorasc.so, build/include/lorasc.h, build/lib/pkgconfig/lorasc.pc
 	@LORASC_SHIP=1 $(swift) build -c release --product lorasc --scratch-path .build-ship
