@@ -152,7 +152,7 @@ def show_corrupted(before: dict[str, Any], methods: dict[str, dict[str, Any]]) -
         return {"clean": row["test_accuracy"], **found, "corrupted": np.mean(list(found.values()))}
 
     rows = {method: means(row) for method, row in methods.items()}
-    print("\nTest accuracy under corruptions, each the mean of its severities:", end="")
+    print("Test accuracy under corruptions, each the mean of its severities:", end="")
     demo_common.show_table(means(before), rows, ("clean", *CORRUPTIONS, "corrupted"))
 
 
