@@ -16,6 +16,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,17 @@ class Bench:
         return file
 
     def pair(
-        self, case: Case, batches: list[dict[str, np.ndarray]], peer_batches: list | None = None
+        self,
+        case: Case,
+        batches: list[dict[str, np.ndarray]],
+        peers: Sequence[str] = ("default",),
+        peer_batches: list[dict[str, np.ndarray]] | None = None,
     ) -> dict[str, Runner]:
         """The library and its peers, each after its first step, with the same factors."""
         adapter = OUTPUT / "jobs" / "adapter"
         ours = Runner("lorasc", self.job(case, batches, save_adapter=str(adapter)))
         runners = {"lorasc": ours}
-        for name in self.peers:
+        for name in peers:
             settings = dict(PEERS[name])
             environment = MALLOC if settings.pop("malloc", False) else None
             job = self.job(case, peer_batches or batches, adapter=str(adapter), **settings)
@@ -100,7 +105,7 @@ class Bench:
 
     def measure(self, case: Case) -> dict[str, Any]:
         """One row of the table."""
-        runners = self.pair(case, [cases.made_up_batch(case)])
+        runners = self.pair(case, [cases.made_up_batch(case)], self.peers)
         take_turns(list(runners.values()), self.steps)
         medians = {name: runner.median for name, runner in runners.items()}
         losses = {name: runner.loss for name, runner in runners.items()}
@@ -165,35 +170,24 @@ class Bench:
         with lorasc.Model(cases.model_folder("minilm")) as model:
             parts = fortunes.load().values()
             texts = [text for part in parts for text in part.texts][: 12 * rows]
-            ids = [encoded.tolist() for encoded in split(model.encode(texts, longest))]
-        order = np.random.default_rng(0).permutation(len(ids))
-        grouped = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-        self.peers, before = ["default"], self.peers
+            batch = model.encode(texts, longest)
+        ids = [batch.row(row).tolist() for row in range(len(batch))]
+        shuffled = [ids[row] for row in np.random.default_rng(0).permutation(len(ids))]
+        ours = ragged_batches(shuffled, rows)
         found = {}
-        for name, chosen in (("padded", list(order)), ("grouped", grouped)):
-            theirs = [
-                ragged([ids[row] for row in chosen[at : at + rows]])
-                for at in range(0, len(ids), rows)
-            ]
-            ours = [
-                ragged([ids[row] for row in order[at : at + rows]])
-                for at in range(0, len(ids), rows)
-            ]
-            runners = self.pair(case, ours, theirs)
+        for name, chosen in (("padded", shuffled), ("grouped", sorted(ids, key=len))):
+            runners = self.pair(case, ours, peer_batches=ragged_batches(chosen, rows))
             take_turns(list(runners.values()), len(ours), warm_up=len(ours))
             seconds = {key: sum(runner.seconds) for key, runner in runners.items()}
             for runner in runners.values():
                 runner.finish()
             found[name] = seconds["lorasc"] / seconds["default"]
-        self.peers = before
         return {"texts": len(ids), "tokens": sum(map(len, ids)), "ratios": found}
 
     def merge(self) -> dict[str, Any]:
         """Seconds to merge and save SmolLM2."""
         case = Case("smollm2", 1, 16, "all linear r=16")
-        self.peers, before = ["default"], self.peers
         runners = self.pair(case, [cases.made_up_batch(case)])
-        self.peers = before
         # PEFT unloads what it has merged: once.
         seconds = {
             name: runner.merge(OUTPUT / "jobs" / f"merged-{name}")
@@ -204,18 +198,17 @@ class Bench:
         return {**seconds, "ratio": seconds["lorasc"] / seconds["default"]}
 
 
-def split(batch: lorasc.Batch) -> list[np.ndarray]:
-    """The rows of a batch."""
-    return np.split(batch.tokens, batch.offsets[1:-1])
-
-
-def ragged(rows: list[list[int]]) -> dict[str, np.ndarray]:
-    """A batch of rows of different lengths."""
-    return {
-        "tokens": np.array([token for row in rows for token in row], np.int32),
-        "offsets": np.cumsum([0, *map(len, rows)], dtype=np.int64),
-        "labels": np.arange(len(rows), dtype=np.int32) % cases.LABELS,
-    }
+def ragged_batches(texts: list[list[int]], rows: int) -> list[dict[str, np.ndarray]]:
+    """Texts in their order as batches of rows of different lengths."""
+    parts = [texts[at : at + rows] for at in range(0, len(texts), rows)]
+    return [
+        {
+            "tokens": np.concatenate(part).astype(np.int32),
+            "offsets": np.cumsum([0, *map(len, part)], dtype=np.int64),
+            "labels": np.arange(len(part), dtype=np.int32) % cases.LABELS,
+        }
+        for part in parts
+    ]
 
 
 def gemm_rate(threads: int) -> float:
