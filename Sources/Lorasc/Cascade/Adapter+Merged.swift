@@ -210,6 +210,21 @@ extension Adapter {
     }
   }
 
+  /// A matrix in a view, of one that is trained in full its value, in the layout of
+  /// transformers' files.
+  func storedWeight(
+    ofMatrix matrix: Int, _ view: View, into out: FloatBuffer, _ compute: Compute
+  ) throws {
+    if let full = fullParameters.first(where: { $0.place == .weight(matrix) }) {
+      fullValue(full.parameter, view, into: out.pointer)
+    } else {
+      try weight(ofMatrix: matrix, view, into: out.pointer, compute)
+    }
+    let module = model.matrices[matrix]
+    guard module.kind == .conv1D else { return }
+    try TensorLayout.transposed.store(out, shape: [module.rows, module.columns])
+  }
+
   /// A parameter that is trained in full as `view` sees it: its value, or with `slow_head`
   /// old + μ (new − old).
   func fullValue(_ parameter: Int, _ view: View, into out: UnsafeMutablePointer<Float>) {

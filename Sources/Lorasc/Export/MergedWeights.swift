@@ -11,8 +11,8 @@ final class MergedWeights {
   /// Where a tensor's merged values come from.
   private enum Source {
     case matrix(Int)
-    /// - Parameter matrix: that the parameter stands for, if it does
-    case full(Int, matrix: Int?)
+    /// A parameter that stands for no matrix.
+    case full(Int)
   }
 
   init(_ adapter: Adapter) throws {
@@ -25,8 +25,9 @@ final class MergedWeights {
       sources[model.matrices[matrix].name + ".weight"] = .matrix(matrix)
     }
     for full in adapter.fullParameters where !full.place.isHead {
-      let matrix: Int? = if case .weight(let index) = full.place { index } else { nil }
-      sources[adapter.parameters.list[full.parameter].name] = .full(full.parameter, matrix: matrix)
+      let source: Source =
+        if case .weight(let matrix) = full.place { .matrix(matrix) } else { .full(full.parameter) }
+      sources[adapter.parameters.list[full.parameter].name] = source
     }
     self.sources = sources
   }
@@ -56,11 +57,8 @@ final class MergedWeights {
     let merged = try FloatBuffer(count: base.count, what: tensor.name)
     switch source {
     case .matrix(let matrix):
-      try adapter.weight(ofMatrix: matrix, .merged, into: merged.pointer, compute)
-      try model.asStored(matrix, merged)
-    case .full(let parameter, let matrix):
-      adapter.fullValue(parameter, .merged, into: merged.pointer)
-      if let matrix { try model.asStored(matrix, merged) }
+      try adapter.storedWeight(ofMatrix: matrix, .merged, into: merged, compute)
+    case .full(let parameter): adapter.fullValue(parameter, .merged, into: merged.pointer)
     case nil:
       base.withBuffer { _ = merged.buffer.update(fromContentsOf: $0) }
     }
@@ -77,14 +75,5 @@ final class MergedWeights {
     let values = try FloatBuffer(count: description.count, what: description.name)
     adapter.fullValue(parameter, .merged, into: values.pointer)
     try rounding.write(values, as: type, description.name, to: write)
-  }
-}
-
-extension Model {
-  /// Values of a matrix from the module's layout to that of transformers' files.
-  func asStored(_ matrix: Int, _ values: FloatBuffer) throws {
-    let module = matrices[matrix]
-    guard module.kind == .conv1D else { return }
-    try TensorLayout.transposed.store(values, shape: [module.rows, module.columns])
   }
 }

@@ -79,3 +79,19 @@ final class OwnedFile: @unchecked Sendable {
     bytes = buffer.raw
   }
 }
+
+/// A file's bytes, mapped or in memory, and what keeps them.
+struct OpenedFile {
+  let bytes: UnsafeRawBufferPointer
+  let owner: AnyObject
+
+  init(path: String, mapped: Bool) throws {
+    if mapped {
+      let file = try MappedFile(path: path)
+      (bytes, owner) = (file.bytes, file)
+    } else {
+      let file = try OwnedFile(path: path)
+      (bytes, owner) = (file.bytes, file)
+    }
+  }
+}

@@ -79,12 +79,7 @@ extension Adapter {
       host.copy(to: out.pointer, compute.kernels)
       return out
     }
-    if let full = fullParameters.first(where: { $0.place == .weight(matrix) }) {
-      fullValue(full.parameter, view, into: out.pointer)
-    } else {
-      try weight(ofMatrix: matrix, view, into: out.pointer, compute)
-    }
-    try model.asStored(matrix, out)
+    try storedWeight(ofMatrix: matrix, view, into: out, compute)
     return out
   }
 }

@@ -206,8 +206,7 @@ public final class Trainer: @unchecked Sendable {
           .notFound, "\(name) is neither a matrix of the model nor trained in full", subject: name)
       }
       let out = try FloatBuffer(count: model.matrices[matrix].count, what: name)
-      try adapter.weight(ofMatrix: matrix, .merged, into: out.pointer, plan.compute)
-      try model.asStored(matrix, out)
+      try adapter.storedWeight(ofMatrix: matrix, .merged, into: out, plan.compute)
       return out.values
     }
   }

@@ -18,13 +18,8 @@ final class GGUFFile: @unchecked Sendable {
   /// - Throws: `.notFound`, `.io`, `.format`, `.unsupported` (version, types), `.limit`,
   ///   `.outOfMemory`; the message names the file and the key or tensor.
   convenience init(path: String, mapped: Bool = false) throws {
-    if mapped {
-      let file = try MappedFile(path: path)
-      try self.init(bytes: file.bytes, owner: file, path: path)
-    } else {
-      let file = try OwnedFile(path: path)
-      try self.init(bytes: file.bytes, owner: file, path: path)
-    }
+    let file = try OpenedFile(path: path, mapped: mapped)
+    try self.init(bytes: file.bytes, owner: file.owner, path: path)
   }
 
   /// `owner` keeps `bytes` valid and unchanged.

@@ -49,10 +49,8 @@ struct GGUFConfig {
 
   private func decoder(_ model: String, _ type: String) throws -> JSONObject {
     var config = try described(model, type)
-    config["hidden_size"] = try integer("embedding_length")
-    config["intermediate_size"] = try integer("feed_forward_length")
-    config["num_hidden_layers"] = try integer("block_count")
-    config["num_attention_heads"] = try integer("attention.head_count")
+    try setSizes(
+      of: &config, "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     config["num_key_value_heads"] =
       try optionalInteger("attention.head_count_kv") ?? config["num_attention_heads"]
     config["max_position_embeddings"] = try integer("context_length")
@@ -65,10 +63,7 @@ struct GGUFConfig {
 
   func gpt2() throws -> JSONObject {
     var config = try described("GPT2LMHeadModel", "gpt2")
-    config["n_embd"] = try integer("embedding_length")
-    config["n_inner"] = try integer("feed_forward_length")
-    config["n_layer"] = try integer("block_count")
-    config["n_head"] = try integer("attention.head_count")
+    try setSizes(of: &config, "n_embd", "n_inner", "n_layer", "n_head")
     config["n_positions"] = try integer("context_length")
     config["layer_norm_epsilon"] = try number("attention.layer_norm_epsilon")
     config["activation_function"] = "gelu_new"
@@ -81,16 +76,25 @@ struct GGUFConfig {
       throw LorascError(
         .unsupported, "\(key("attention.causal")) is not offered", subject: key("attention.causal"))
     }
-    config["hidden_size"] = try integer("embedding_length")
-    config["intermediate_size"] = try integer("feed_forward_length")
-    config["num_hidden_layers"] = try integer("block_count")
-    config["num_attention_heads"] = try integer("attention.head_count")
+    try setSizes(
+      of: &config, "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     config["max_position_embeddings"] = try rows("position_embd.weight")
     config["type_vocab_size"] = try rows("token_types.weight")
     config["layer_norm_eps"] = try number("attention.layer_norm_epsilon")
     config["hidden_act"] = "gelu"
     config["tie_word_embeddings"] = nil
     return config
+  }
+
+  /// The sizes that every architecture has, under its configuration's names.
+  private func setSizes(
+    of config: inout JSONObject, _ hidden: String, _ inner: String, _ layers: String,
+    _ heads: String
+  ) throws {
+    config[hidden] = try integer("embedding_length")
+    config[inner] = try integer("feed_forward_length")
+    config[layers] = try integer("block_count")
+    config[heads] = try integer("attention.head_count")
   }
 
   private func described(_ model: String, _ type: String) throws -> JSONObject {
