@@ -55,7 +55,7 @@ class Peer(nn.Module):
         adamw = {"betas": (meaning["beta1"], meaning["beta2"]), "eps": meaning["eps"]}
         rate, decay = meaning["learning_rate"], meaning["weight_decay"]
         if "loraplus_lr_ratio" in meaning:
-            return create_loraplus_optimizer(
+            optimizer = create_loraplus_optimizer(
                 self,
                 torch.optim.AdamW,
                 lr=rate,
@@ -64,7 +64,17 @@ class Peer(nn.Module):
                 loraplus_weight_decay=decay,
                 **adamw,
             )
+            self._spare_norms(optimizer)
+            return optimizer
         return torch.optim.AdamW(self.trained.values(), lr=rate, weight_decay=decay, **adamw)
+
+    def _spare_norms(self, optimizer: torch.optim.Optimizer) -> None:
+        """Takes the weights of RMSNorm out of decay, where PEFT has those of LayerNorm alone."""
+        norms = {id(tensor) for name, tensor in self.tensors.items() if "norm.weight" in name}
+        with_decay, without = optimizer.param_groups[2:]
+        of_norms = [tensor for tensor in with_decay["params"] if id(tensor) in norms]
+        with_decay["params"] = [t for t in with_decay["params"] if id(t) not in norms]
+        without["params"] = [*without["params"], *of_norms]
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
