@@ -175,7 +175,7 @@ test-docs: lib
 test-python: python
 	@scripts/system-packages fortunes dataset-fashion-mnist
 	@scripts/python-env test Tests/Python/requirements.txt
-	$(python) -m pytest -q Tests/Python
+	OMP_NUM_THREADS=1 $(python) -m pytest -q --numprocesses logical --maxprocesses 4 --dist worksteal Tests/Python
 
 # ---- Set-up -----------------------------------------------------------------------
 

@@ -166,6 +166,7 @@ def peft_folder(name: str, head: str, base: Path, folder: Path, **config: Any) -
         ("llama", "lm", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}),
         ("vit", "classifier", {"target_modules": "all-linear", "modules_to_save": ["classifier"]}),
         ("roberta", "classifier", {"target_modules": "all-linear", "bias": "all"}),
+        ("roberta", "classifier", {"target_modules": ["query", "dense", "out_proj"]}),
         ("deit", "mean_linear", {"target_modules": ["k_proj"], "bias": "all"}),
         (
             "gpt2",

@@ -43,8 +43,10 @@ struct ModuleMatch {
     if let stranger = rules.unmatchedExclusions(in: names).first {
       throw refuse("exclude_modules", stranger)
     }
-    // What is trained in full may be a target too, as all-linear makes it in files of PEFT's.
-    let strangers = rules.unmatchedItems(in: names).filter { item in
+    // What is trained in full may be a target too, as all-linear makes it in files of PEFT's:
+    // the head by the ends of its modules' names where PEFT shortens a long list.
+    let ofHead = model.classifier(settings.head.kind)?.ownModules ?? []
+    let strangers = rules.unmatchedItems(in: names + ofHead).filter { item in
       !settings.modulesToSave.contains { ModuleName.lies(item, in: $0) }
     }
     if let stranger = strangers.first {

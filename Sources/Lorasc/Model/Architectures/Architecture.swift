@@ -62,4 +62,9 @@ struct ClassifierForm: Sendable {
   var hasDropout = true
   var output = "classifier"
   var hasBias = true
+
+  /// The head's linear modules.
+  var ownModules: [String] {
+    if case .own(let name) = dense { [name, output] } else { [output] }
+  }
 }
