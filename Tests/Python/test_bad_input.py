@@ -261,7 +261,8 @@ def test_a_gradient_that_overflows_leaves_the_weights(trainer_of, rows: lorasc.B
 
 
 def test_target_rules_without_a_match(tiny: lorasc.Model) -> None:
-    for rule in ("no_such", ["q", "uery"], r"encoder\.layer\.7.*", "classifier"):
+    lists = (["q", "uery"], ["classifier", "query"])
+    for rule in ("no_such", *lists, r"encoder\.layer\.7.*", "classifier"):
         with pytest.raises(lorasc.DataError) as caught:
             lorasc.Adapter(tiny, target_modules=rule)
         assert caught.value.status is S.NO_MATCH

@@ -14,7 +14,7 @@ EXCEPTIONS = {
     "Tests/Python/test_parity.py and test_architectures.py compare the losses of ten steps.",
     "LoRA+": "Learning rates are a tenth of the other methods', so that B learns at about theirs.",
     "LoRA+, RMSNorm": "No weight of a norm decays here; PEFT's groups spare nn.LayerNorm alone, "
-    "since transformers no longer lists its RMSNorms beside it: the peer's are moved over.",
+    "since transformers no longer lists its RMSNorms beside it: they are listed for the peer.",
     "relu": "Its derivative jumps at 0, where rounding decides the side: the activations drawn are "
     "smooth, and batches on which the ReLU of DistilBERT's classifier is that near 0 are left out. "
     "Tests/Python/test_parity.py compares relu.",

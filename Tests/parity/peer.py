@@ -17,6 +17,10 @@ from peft.tuners.lora import Linear
 from precision import arithmetic, convert
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.mistral.modeling_mistral import MistralRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
+from transformers.pytorch_utils import ALL_LAYERNORM_LAYERS
 from yardstick import Values
 
 import lorasc
@@ -24,6 +28,9 @@ import lorasc
 RELU = ("distilbert", "classifier")
 KINK = 1e-5
 """Of the largest value: far above the rounding of float32."""
+
+# PEFT's LoRA+ reads here which layers are norms, whose weights don't decay.
+ALL_LAYERNORM_LAYERS.extend([LlamaRMSNorm, MistralRMSNorm, Qwen2RMSNorm])
 
 
 class Peer(nn.Module):
@@ -55,7 +62,7 @@ class Peer(nn.Module):
         adamw = {"betas": (meaning["beta1"], meaning["beta2"]), "eps": meaning["eps"]}
         rate, decay = meaning["learning_rate"], meaning["weight_decay"]
         if "loraplus_lr_ratio" in meaning:
-            optimizer = create_loraplus_optimizer(
+            return create_loraplus_optimizer(
                 self,
                 torch.optim.AdamW,
                 lr=rate,
@@ -64,17 +71,7 @@ class Peer(nn.Module):
                 loraplus_weight_decay=decay,
                 **adamw,
             )
-            self._spare_norms(optimizer)
-            return optimizer
         return torch.optim.AdamW(self.trained.values(), lr=rate, weight_decay=decay, **adamw)
-
-    def _spare_norms(self, optimizer: torch.optim.Optimizer) -> None:
-        """Takes the weights of RMSNorm out of decay, where PEFT has those of LayerNorm alone."""
-        norms = {id(tensor) for name, tensor in self.tensors.items() if "norm.weight" in name}
-        with_decay, without = optimizer.param_groups[2:]
-        of_norms = [tensor for tensor in with_decay["params"] if id(tensor) in norms]
-        with_decay["params"] = [t for t in with_decay["params"] if id(t) not in norms]
-        without["params"] = [*without["params"], *of_norms]
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:

@@ -43,12 +43,13 @@ struct ModuleMatch {
     if let stranger = rules.unmatchedExclusions(in: names).first {
       throw refuse("exclude_modules", stranger)
     }
-    // What is trained in full may be a target too, as all-linear makes it in files of PEFT's:
-    // the head by the ends of its modules' names where PEFT shortens a long list.
-    let ofHead = model.classifier(settings.head.kind)?.ownModules ?? []
-    let strangers = rules.unmatchedItems(in: names + ofHead).filter { item in
-      !settings.modulesToSave.contains { ModuleName.lies(item, in: $0) }
+    // What modules_to_save trains in full may be a target too, as all-linear makes it in files of
+    // PEFT's: the head by the ends of its modules' names where PEFT shortens a long list.
+    func isSaved(_ name: String) -> Bool {
+      settings.modulesToSave.contains { ModuleName.lies(name, in: $0) }
     }
+    let ofHead = model.classifier(settings.head.kind)?.ownModules.filter(isSaved) ?? []
+    let strangers = rules.unmatchedItems(in: names + ofHead).filter { !isSaved($0) }
     if let stranger = strangers.first {
       throw refuse("target_modules", stranger)
     }
