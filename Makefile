@@ -64,11 +64,11 @@ python: lib ## .venv with the Python package, its library and the demo's model
 	@scripts/python-binding
 
 bench: python ## Training steps against PyTorch + PEFT, in turn (CASES=quick: five minutes)
-	@scripts/system-packages fortunes
+	@scripts/system-packages fortunes libdnnl-dev
 	@scripts/python-env test Tests/Python/requirements.txt
 	@mkdir -p build/bench
-	@$(CC) $(strict_c) -O2 Benchmarks/gemm.c $$(pkg-config --cflags --libs openblas) -lm \
-	  -o build/bench/gemm
+	@$(CC) $(strict_c) -O2 -fopenmp Benchmarks/gemm.c $$(pkg-config --cflags --libs openblas) \
+	  -ldnnl -lm -o build/bench/gemm
 	@$(python) -W ignore Benchmarks/bench.py --cases $(or $(CASES),all) \
 	  $(if $(PARTS),--parts $(PARTS))
 
@@ -120,14 +120,18 @@ clean: ## Remove everything that was built; .venv stays
 
 # ---- Parts of `make test` -------------------------------------------------------
 
-test-swift: lib
+# Tests run products of both libraries; the engine itself needs OpenBLAS alone.
+onednn:
+	@scripts/system-packages libdnnl2
+
+test-swift: lib onednn
 	env -u CC LORASC_SHIP=1 Tests/KernelTests/check_symbols.sh .build-ship
 	$(swift) test $(swift_test_flags)
 
 # Left out: the long ones, and the fork, whose child has lost the threads that own memory.
 under_valgrind := library layers options model struct handles pointers batch adapter training cascade \
   predictions merged generation run_events run_interrupted_by threads_busy
-test-c: lib
+test-c: lib onednn
 	@scripts/system-packages valgrind
 	$(with_library) $(MAKE) --no-print-directory -s -C Tests/C OUT=$(stage)/tests
 	build/tests/contract
@@ -172,7 +176,7 @@ test-docs: lib
 	@$(options_table) | diff -u docs/options.md - || \
 	  { echo "docs/options.md is not up to date: make docs" >&2; exit 1; }
 
-test-python: python
+test-python: python onednn
 	@scripts/system-packages fortunes dataset-fashion-mnist
 	@scripts/python-env test Tests/Python/requirements.txt
 	OMP_NUM_THREADS=1 $(python) -m pytest -q --numprocesses logical --maxprocesses 4 --dist worksteal Tests/Python
@@ -190,4 +194,4 @@ options_table = $(CC) $(strict_c) scripts/options-table.c $(link_lorasc) \
   -o $(stage)/options-table && $(stage)/options-table
 
 .PHONY: help demo test lib install python bench bench-step bench-generation parity interop check docs clean system \
-  test-swift test-c test-examples test-docs test-python
+  onednn test-swift test-c test-examples test-docs test-python

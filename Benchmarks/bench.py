@@ -34,13 +34,28 @@ OUTPUT = REPOSITORY / "build" / "bench"
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "1073741824"}
 """glibc keeps freed memory instead of giving it back and asking again in each step."""
 
-PEERS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "eager": {"attention": "eager"},
-    "malloc": {"malloc": True},
-    "eager, malloc": {"attention": "eager", "malloc": True},
-    "compile": {"compile": True},
+PEERS: dict[str, dict[str, dict[str, Any]]] = {
+    "float32": {
+        "default": {},
+        "eager": {"attention": "eager"},
+        "malloc": {"malloc": True},
+        "eager, malloc": {"attention": "eager", "malloc": True},
+        "compile": {"compile": True},
+    },
+    "bfloat16": {
+        "default": {},
+        "eager": {"attention": "eager"},
+        "weights": {"bfloat16_weights": True},
+        "weights, eager": {"bfloat16_weights": True, "attention": "eager"},
+        "weights, eager, malloc": {
+            "bfloat16_weights": True,
+            "attention": "eager",
+            "malloc": True,
+        },
+        "compile": {"compile": True},
+    },
 }
+"""PyTorch's settings by dtype; the default of bfloat16 is autocast."""
 METHODS: dict[str, dict[str, Any]] = {
     "lora": {},
     "dora": {"options": {"use_dora": True}},
@@ -59,7 +74,7 @@ class Bench:
         self._jobs = 0
         self.threads = threads
         self.steps = steps
-        self.peers = [name for name in PEERS if not (quick and name == "compile")]
+        self.quick = quick
 
     def job(self, case: Case, batches: list[dict[str, np.ndarray]], **changes: Any) -> Path:
         """Writes what a process needs to know."""
@@ -80,6 +95,8 @@ class Bench:
             "images": "pixels" in batches[0],
             "attention": "sdpa",
             "compile": False,
+            "dtype": "float32",
+            "bfloat16_weights": False,
         }
         file = folder / f"{self._jobs}.json"
         file.write_text(json.dumps(described | changes))
@@ -91,21 +108,23 @@ class Bench:
         batches: list[dict[str, np.ndarray]],
         peers: Sequence[str] = ("default",),
         peer_batches: list[dict[str, np.ndarray]] | None = None,
+        dtype: str = "float32",
     ) -> dict[str, Runner]:
         """The library and its peers, each after its first step, with the same factors."""
         adapter = OUTPUT / "jobs" / "adapter"
-        ours = Runner("lorasc", self.job(case, batches, save_adapter=str(adapter)))
+        ours = Runner("lorasc", self.job(case, batches, save_adapter=str(adapter), dtype=dtype))
         runners = {"lorasc": ours}
         for name in peers:
-            settings = dict(PEERS[name])
+            settings = dict(PEERS[dtype][name]) | {"dtype": dtype}
             environment = MALLOC if settings.pop("malloc", False) else None
             job = self.job(case, peer_batches or batches, adapter=str(adapter), **settings)
             runners[name] = Runner("peft", job, environment)
         return runners
 
-    def measure(self, case: Case) -> dict[str, Any]:
+    def measure(self, case: Case, dtype: str) -> dict[str, Any]:
         """One row of the table."""
-        runners = self.pair(case, [cases.made_up_batch(case)], self.peers)
+        peers = [name for name in PEERS[dtype] if not (self.quick and name == "compile")]
+        runners = self.pair(case, [cases.made_up_batch(case)], peers, dtype=dtype)
         take_turns(list(runners.values()), self.steps)
         medians = {name: runner.median for name, runner in runners.items()}
         losses = {name: runner.loss for name, runner in runners.items()}
@@ -118,7 +137,7 @@ class Bench:
             "model": case.model,
             "shape": case.shape,
             "adapters": case.adapters,
-            "dtype": "float32",
+            "dtype": dtype,
             "ours_s": ours,
             "ours_fastest_s": min(runners["lorasc"].seconds),
             "default_s": medians["default"],
@@ -211,10 +230,10 @@ def ragged_batches(texts: list[list[int]], rows: int) -> list[dict[str, np.ndarr
     ]
 
 
-def gemm_rate(threads: int) -> float:
-    """GFLOP/s of OpenBLAS on the models' products."""
-    program = OUTPUT / "gemm"
-    return float(subprocess.check_output([program, str(threads)], text=True))
+def gemm_rates(threads: int) -> dict[str, float]:
+    """GFLOP/s on the models' products: oneDNN's with packed weights by dtype, and OpenBLAS's."""
+    lines = subprocess.check_output([OUTPUT / "gemm", str(threads)], text=True).splitlines()
+    return {name: float(rate) for name, rate in (line.rsplit(" ", 1) for line in lines)}
 
 
 def machine() -> dict[str, Any]:
@@ -233,8 +252,9 @@ def machine() -> dict[str, Any]:
 def show(row: dict[str, Any]) -> None:
     """A line of the table."""
     print(
-        f"{row['model']:8} {row['shape']:7} {row['adapters']:16} {row['ours_s']:8.3f} "
-        f"{row['default_s']:8.3f} {row['best_s']:8.3f} {row['best_setting']:14} "
+        f"{row['model']:8} {row['shape']:7} {row['adapters']:16} {row['dtype']:8} "
+        f"{row['ours_s']:8.3f} "
+        f"{row['default_s']:8.3f} {row['best_s']:8.3f} {row['best_setting']:22} "
         f"{row['ratio_default']:6.2f} {row['ratio_best']:6.2f} {row['gflops']:7.0f} "
         f"{row['gemm_share']:6.2f} {row['ours_mib']:7.0f} {row['peer_mib']:7.0f}",
         flush=True,
@@ -253,23 +273,30 @@ def main() -> int:
     quick = arguments.cases == "quick"
     bench = Bench(arguments.threads, arguments.steps or (8 if quick else 20), quick)
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    rates = [gemm_rate(arguments.threads)]
+    rates = [gemm_rates(arguments.threads)]
     about = machine() | {"threads": arguments.threads, "library": lorasc.build_info()}
     print(f"{about['cpu']}, {', '.join(about['flags'])}; {about['library']}")
-    print(f"OpenBLAS {rates[0]:.0f} GFLOP/s in float32 on {arguments.threads} threads\n")
+    gemm = ", ".join(f"{name} {rate:.0f}" for name, rate in rates[0].items())
+    print(f"GFLOP/s of products on {arguments.threads} threads: {gemm}\n")
     print(
-        f"{'model':8} {'shape':7} {'adapters':16} {'ours, s':>8} {'default':>8} {'best':>8} "
-        f"{'':14} {'/def.':>6} {'/best':>6} {'GFLOP/s':>7} {'/GEMM':>6} {'MiB':>7} {'peer':>7}"
+        f"{'model':8} {'shape':7} {'adapters':16} {'dtype':8} {'ours, s':>8} {'default':>8} "
+        f"{'best':>8} {'':22} {'/def.':>6} {'/best':>6} {'GFLOP/s':>7} {'/GEMM':>6} "
+        f"{'MiB':>7} {'peer':>7}"
     )
     rows = []
     chosen = cases.quick_cases() if quick else cases.all_cases()
     for case in chosen if "cases" in parts else []:
-        row = bench.measure(case)
-        rates.append(gemm_rate(arguments.threads))
-        row["gemm_share"] = row["gflops"] / statistics.mean(rates[-2:])
-        rows.append(row)
-        show(row)
-    report: dict[str, Any] = {"machine": about, "gemm": {"float32": rates}, "cases": rows}
+        for dtype in PEERS:
+            row = bench.measure(case, dtype)
+            rates.append(gemm_rates(arguments.threads))
+            row["gemm_share"] = row["gflops"] / statistics.mean(one[dtype] for one in rates[-2:])
+            rows.append(row)
+            show(row)
+    report: dict[str, Any] = {
+        "machine": about,
+        "gemm": {name: [one[name] for one in rates] for name in rates[0]},
+        "cases": rows,
+    }
     if "methods" in parts:
         chosen = [Case("minilm", 32, 64, "all linear r=16")]
         if not quick:

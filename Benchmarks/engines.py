@@ -38,7 +38,12 @@ def lorasc_engine(job: dict[str, Any]) -> tuple[Callable[[Arrays], Any], Step, M
     adapter = lorasc.Adapter(model, adapter_seed=1, **job["options"])
     if "save_adapter" in job:
         adapter.save(job["save_adapter"])
-    settings = {"learning_rate": LEARNING_RATE, "schedule": "constant", "max_grad_norm": 0}
+    settings = {
+        "learning_rate": LEARNING_RATE,
+        "schedule": "constant",
+        "max_grad_norm": 0,
+        "compute_dtype": job["dtype"],
+    }
     trainer = lorasc.Trainer(
         model,
         adapter,
@@ -58,7 +63,10 @@ def lorasc_engine(job: dict[str, Any]) -> tuple[Callable[[Arrays], Any], Step, M
 
 
 def peft_engine(job: dict[str, Any]) -> tuple[Callable[[Arrays], Any], Step, Merge]:
-    """PyTorch and PEFT, from the adapter that the library saved; rows padded to the longest."""
+    """PyTorch and PEFT, from the adapter that the library saved; rows padded to the longest.
+
+    bfloat16 is autocast, or the backbone's weights in it (PEFT leaves factors in float32).
+    """
     import torch
     import transformers
     from peft import PeftModel
@@ -75,6 +83,9 @@ def peft_engine(job: dict[str, Any]) -> tuple[Callable[[Arrays], Any], Step, Mer
     else:
         kind = transformers.AutoModelForSequenceClassification
     changes = {"attn_implementation": job["attention"], "dtype": torch.float32}
+    if job["bfloat16_weights"]:
+        changes["dtype"] = torch.bfloat16
+    autocasts = job["dtype"] == "bfloat16" and not job["bfloat16_weights"]
     if not is_language:
         changes["num_labels"] = options["num_labels"]
         changes |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
@@ -90,7 +101,7 @@ def peft_engine(job: dict[str, Any]) -> tuple[Callable[[Arrays], Any], Step, Mer
         if "labels" in batch:
             labels["labels"] = torch.from_numpy(batch["labels"].astype(np.int64))
         if "pixels" in batch:
-            return {"pixel_values": torch.from_numpy(batch["pixels"])} | labels
+            return {"pixel_values": torch.from_numpy(batch["pixels"]).to(base.dtype)} | labels
         rows = np.split(batch["tokens"], batch["offsets"][1:-1])
         ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
         mask = torch.zeros_like(ids)
@@ -103,7 +114,8 @@ def peft_engine(job: dict[str, Any]) -> tuple[Callable[[Arrays], Any], Step, Mer
         return {"input_ids": ids} | masked | labels
 
     def step(inputs: dict[str, torch.Tensor]) -> float:
-        loss = run(**inputs).loss
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocasts):
+            loss = run(**inputs).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -118,7 +118,8 @@ const lorasc_error *lorasc_last_error(void);
 uint32_t lorasc_abi_version(void);
 /* Its version, "major.minor.patch". Static. Since 0.1. */
 const char *lorasc_version(void);
-/* One line for a report: versions, BLAS and its kernels, the CPU level in use.
+/* One line for a report: versions, OpenBLAS and its kernels, oneDNN where it is installed, which of
+ * them multiplies by default, the CPU level in use.
  * Static. Since 0.1. */
 const char *lorasc_build_info(void);
 
@@ -201,6 +202,7 @@ typedef struct lorasc_model_description {
   char architecture[32];  /* "bert", "llama", ...: config.json's model_type */
   char head[32];          /* "none", "classifier", "mean_linear", "token" or "lm" */
   char kernels[32];       /* "baseline", "avx2" or "avx512" */
+  char products[16];      /* "openblas" or "onednn": the library of matrix products */
 } lorasc_model_description;
 lorasc_status lorasc_model_info(lorasc_model *model, lorasc_model_description *info);
 

@@ -43,6 +43,9 @@ public func lorasc_model_info(
     withUnsafeMutableBytes(of: &description.kernels) {
       copy(model.kernels, to: $0.baseAddress, $0.count)
     }
+    withUnsafeMutableBytes(of: &description.products) {
+      copy(model.productsLibrary, to: $0.baseAddress, $0.count)
+    }
     try put(description, to: info, "info")
   }
 }

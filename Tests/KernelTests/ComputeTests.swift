@@ -27,9 +27,9 @@ import Testing
       return (0..<rows * ld).map { $0 % ld < cols ? random.float(in: -1...1) : .nan }
     }
 
-    @Test(arguments: shapes)
-    func matchesNaiveAndTheThreadsGiveTheSameBits(shape: Shape) throws {
-      let computes = try [1, 2, 4].map { try Compute(threads: $0) }
+    @Test(arguments: shapes, MatrixProducts.allCases.filter(\.isAvailable))
+    func matchesNaiveAndTheThreadsGiveTheSameBits(shape: Shape, products: MatrixProducts) throws {
+      let computes = try [1, 2, 4].map { try Compute(threads: $0, products: products) }
       let (m, n, k) = (shape.m, shape.n, shape.k)
       for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
         let (lda, ldb, ldc) = ((ta ? m : k) + 3, (tb ? k : n) + 1, n + 2)

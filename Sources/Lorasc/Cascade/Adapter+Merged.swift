@@ -14,7 +14,8 @@ extension Adapter {
     if let master = masters[matrix] { return .float32(master.pointer) }
     let module = model.matrices[matrix]
     let terms = settings.keepsFactors(module) ? mergedTerms(matrix) : []
-    return terms.isEmpty ? WeightSource(module.weight) : .composed(ComposedMatrix(module, terms))
+    return terms.isEmpty
+      ? WeightSource(module.weight) : .composed(ComposedMatrix(module, terms, model.products))
   }
 
   /// W_{t-1} − W0 of a matrix as what finished cascades merged, and PiSSA took out.
@@ -31,7 +32,7 @@ extension Adapter {
     let matrix = targets[position].matrix
     let terms = mergedTerms(matrix) + (try addends(position, view))
     return .composed(
-      ComposedMatrix(model.matrices[matrix], terms.map { $0.scaled(by: strength) }))
+      ComposedMatrix(model.matrices[matrix], terms.map { $0.scaled(by: strength) }, model.products))
   }
 
   /// What `view` adds to W_{t-1} of a target without a magnitude.

@@ -1,12 +1,13 @@
 import COpenBLAS
+import CSupport
 import Glibc
 
-/// Keeps OpenBLAS at one thread while the engine computes, because the pool's threads call it
-/// side by side, and gives the host its count back afterwards.
+/// Keeps OpenBLAS and oneDNN at one thread while the engine computes, because the pool's threads
+/// call them side by side, and gives the host its counts back afterwards.
 ///
 /// OpenBLAS has one count for the process. The first thread to come in saves it and the last to go
 /// out restores it, so two trainers at once don't disturb each other. A host thread that uses the
-/// same OpenBLAS meanwhile gets one thread as well.
+/// same OpenBLAS meanwhile gets one thread as well. oneDNN's count is OpenMP's, of each thread.
 enum BLASThreads {
   /// Runs `body` with OpenBLAS at one thread. May be nested.
   static func withSingleThread<Result>(_ body: () throws -> Result) rethrows -> Result {
@@ -58,6 +59,7 @@ enum BLASThreads {
   }()
 
   private static func acquire() {
+    lorasc_onednn_enter()
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
     if holders.count == 0 {
@@ -68,6 +70,7 @@ enum BLASThreads {
   }
 
   private static func release() {
+    lorasc_onednn_leave()
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
     holders.count -= 1

@@ -1,11 +1,10 @@
-import COpenBLAS
 import CSupport
 
 /// Threads, kernels and matrix products: what everything that computes runs on.
 ///
 /// Matrices are row-major float32 with leading dimensions in elements, counts may be 0. Work is
 /// split by its shape only, never by the number of threads, so the bits do not depend on that
-/// number. Nothing here allocates after init. Products expect OpenBLAS at one thread: call them
+/// number. Nothing here allocates after init. Products expect their library at one thread: call them
 /// within `BLASThreads.withSingleThread`.
 ///
 /// One thread at a time may use a `Compute`.
@@ -13,14 +12,19 @@ final class Compute: Sendable {
   private let pool: ThreadPool
   // Safe: because the table is immutable.
   nonisolated(unsafe) let kernels: lorasc_kernels
+  /// For use inside the bodies of parallel loops; elsewhere see `gemm`.
+  let products: MatrixProducts
 
   /// Lanes of `forTasks` are 0 ..< threads.
   var threads: Int { pool.threads }
 
-  /// - Parameter level: nil: the best of this CPU.
+  /// - Parameters:
+  ///   - level: nil: the best of this CPU.
+  ///   - products: nil: the best library that is there.
   /// - Throws: see `ThreadPool.init` and `KernelLevel.table`.
-  init(threads: Int, level: KernelLevel? = nil) throws {
+  init(threads: Int, level: KernelLevel? = nil, products: MatrixProducts? = nil) throws {
     kernels = try (level ?? .best).table()
+    self.products = products ?? .best
     pool = try ThreadPool(threads: threads)
   }
 
@@ -64,43 +68,23 @@ extension Compute {
   ) {
     let split = GemmSplit(m, n, k)
     guard split.chunks > 1 else {
-      return Self.gemmOnThisThread(
+      return products.gemm(
         m, n, k, a: a, lda: lda, transposeA: transposeA, b: b, ldb: ldb, transposeB: transposeB,
         c: c, ldc: ldc, alpha: alpha, beta: beta)
     }
     pool.run(tasks: split.chunks) { chunk, _ in
       let start = chunk * split.size
       if split.overRows {
-        Self.gemmOnThisThread(
+        products.gemm(
           min(split.size, m - start), n, k, a: a + (transposeA ? start : start * lda), lda: lda,
           transposeA: transposeA, b: b, ldb: ldb, transposeB: transposeB, c: c + start * ldc,
           ldc: ldc, alpha: alpha, beta: beta)
       } else {
-        Self.gemmOnThisThread(
+        products.gemm(
           m, min(split.size, n - start), k, a: a, lda: lda, transposeA: transposeA,
           b: b + (transposeB ? start * ldb : start), ldb: ldb, transposeB: transposeB,
           c: c + start, ldc: ldc, alpha: alpha, beta: beta)
       }
     }
-  }
-
-  /// The same on the calling thread, for use inside the bodies of parallel loops.
-  static func gemmOnThisThread(
-    _ m: Int, _ n: Int, _ k: Int, a: UnsafePointer<Float>, lda: Int, transposeA: Bool = false,
-    b: UnsafePointer<Float>, ldb: Int, transposeB: Bool = false, c: UnsafeMutablePointer<Float>,
-    ldc: Int, alpha: Float = 1, beta: Float = 0
-  ) {
-    guard m > 0, n > 0 else { return }
-    if m == 1, k > 0 {
-      // A product with one row reads B once and does nothing else: sgemm would copy B first.
-      return cblas_sgemv(
-        CblasRowMajor, transposeB ? CblasNoTrans : CblasTrans, blasint(transposeB ? n : k),
-        blasint(transposeB ? k : n), alpha, b, blasint(ldb), a, blasint(transposeA ? lda : 1),
-        beta, c, 1)
-    }
-    cblas_sgemm(
-      CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
-      blasint(m), blasint(n), blasint(k), alpha, a, blasint(lda), b, blasint(ldb), beta, c,
-      blasint(ldc))
   }
 }

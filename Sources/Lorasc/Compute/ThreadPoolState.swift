@@ -99,6 +99,7 @@ final class ThreadPoolState: @unchecked Sendable {
   // MARK: Workers
 
   func serve(lane: Int) {
+    lorasc_onednn_enter()
     var last: UInt64 = 0
     while true {
       let seen = waitForJob(after: last)

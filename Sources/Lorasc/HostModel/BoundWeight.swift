@@ -7,6 +7,7 @@ public final class BoundWeight: Sendable {
   private let weight: FloatBuffer
   /// (out), or nil
   private let bias: FloatBuffer?
+  private let products: MatrixProducts
 
   /// - Throws: `.notFound` where the adapter has no such module, `.unsupported` for an embedding,
   ///   `.busy`, `.state`, `.outOfMemory`
@@ -38,6 +39,7 @@ public final class BoundWeight: Sendable {
     }
     self.weight = weight
     self.bias = bias
+    products = model.products
   }
 
   /// Rows that one product takes: its sizes fit 32 bits.
@@ -63,7 +65,7 @@ public final class BoundWeight: Sendable {
         (y + row * outFeatures).update(from: bias.pointer, count: outFeatures)
       }
     }
-    Compute.gemmOnThisThread(
+    products.gemm(
       rows, outFeatures, inFeatures, a: x, lda: inFeatures, b: weight.pointer, ldb: inFeatures,
       transposeB: true, c: y, ldc: outFeatures, beta: bias == nil ? 0 : 1)
   }

@@ -93,7 +93,10 @@ final class LayerShare {
     let matrix = adapter.targets[position].matrix
     let terms = adapter.mergedTerms(matrix)
     guard let noise = trainer.noise(on: matrix) else { return (.zero, terms) }
-    return (.composed(ComposedMatrix(module, terms, noise: noise, onZero: true)), [])
+    return (
+      .composed(ComposedMatrix(module, terms, noise: noise, onZero: true, trainer.model.products)),
+      []
+    )
   }
 
   private func base(_ linear: LinearLayer) -> LayerWeight {

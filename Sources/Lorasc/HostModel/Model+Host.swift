@@ -36,7 +36,9 @@ extension Model {
         bias: matrix.bias.map { FloatView(inPlace: $0, count: matrix.outFeatures) })
     }
     self.init(
-      hostMatrices: matrices, backbone, level: level, threads: try options.integer("threads"))
+      hostMatrices: matrices, backbone, level: level,
+      products: try MatrixProducts(option: try options.text("products")),
+      threads: try options.integer("threads"))
   }
 
   /// Its matrices are the host's.

@@ -14,6 +14,7 @@ public final class Model: @unchecked Sendable {
   /// Threads of predictions; 0: as many as the process may run on.
   public let threads: Int
   let level: KernelLevel
+  let products: MatrixProducts
   let configJSON: JSONObject
   let store: TensorStore
   /// Where the model is a GGUF file.
@@ -40,6 +41,8 @@ public final class Model: @unchecked Sendable {
   /// The folder's own head.
   public var headDescription: HeadDescription? { head?.description }
   public var kernels: String { level.rawValue }
+  /// The library of matrix products: "openblas" or "onednn".
+  public var productsLibrary: String { products.rawValue }
 
   /// Linear modules first, then embeddings.
   var matrices: [MatrixModule] { backbone.matrices }
@@ -53,6 +56,7 @@ public final class Model: @unchecked Sendable {
     threads = try options.integer("threads")
     truncation = RowTruncation(rawValue: try options.text("truncation")) ?? .error
     level = try KernelLevel(option: try options.text("kernels"))
+    products = try MatrixProducts(option: try options.text("products"))
     let kernels = try level.table()
     let types: [String: TensorType] = ["float32": .f32, "bfloat16": .bf16, "float16": .f16]
     let dtype = types[try options.text("dtype")]
@@ -81,11 +85,15 @@ public final class Model: @unchecked Sendable {
   }
 
   /// The host's matrices, checked, and a backbone that holds nothing else.
-  init(hostMatrices: [HostMatrix], _ backbone: Backbone, level: KernelLevel, threads: Int) {
+  init(
+    hostMatrices: [HostMatrix], _ backbone: Backbone, level: KernelLevel, products: MatrixProducts,
+    threads: Int
+  ) {
     path = "the host's model"
     self.threads = threads
     truncation = .error
     self.level = level
+    self.products = products
     configJSON = JSONObject()
     form = .host
     store = TensorStore(path: path, [])
@@ -143,7 +151,9 @@ public final class Model: @unchecked Sendable {
 
   /// Threads and kernels for work on this model; 0 threads: as many as the process may run on.
   func compute(threads: Int) throws -> Compute {
-    try Compute(threads: threads == 0 ? ThreadPool.availableThreads : threads, level: level)
+    try Compute(
+      threads: threads == 0 ? ThreadPool.availableThreads : threads, level: level,
+      products: products)
   }
 
   /// Identifies the weights: names, shapes, types and bytes.

@@ -22,6 +22,9 @@ final class Plan {
     /// Keep what the backward needs.
     var training = false
     var recompute = Recompute.none
+    /// What products with the backbone's matrices are computed in, with packed copies of these;
+    /// nil: float32, and no copies.
+    var packs: PackedProducts.ElementType?
     /// Changed matrices are composed where they are used.
     var composes = false
     var threads: Int
@@ -46,6 +49,22 @@ final class Plan {
       outputs: settings.head.flatMap { model.classifier($0.kind)?.selection.place },
       training: settings.training, recompute: settings.recompute, compute, arena)
     head = try settings.head.flatMap { try Self.head($0, model, modules, settings, arena) }
+    if let type = settings.packs { try pack(type, model) }
+  }
+
+  /// Gives linear modules packed copies of the backbone's weights.
+  private func pack(_ type: PackedProducts.ElementType, _ model: Model) throws {
+    var packed = zip(model.matrices, layers).compactMap { module, layer in
+      (layer as? LinearLayer).map { (module, $0) }
+    }
+    if let output = model.backbone.output, output.isTied, let head = head as? LanguageHead {
+      packed.append((model.matrices[output.matrix], head.output))
+    }
+    let products = try PackedProducts(
+      type, PackedWeight.shapes(of: packed.map(\.0)), lanes: compute.threads, arena)
+    for (module, layer) in packed {
+      layer.packed = try PackedWeight(module, products, arena)
+    }
   }
 
   private static func head(

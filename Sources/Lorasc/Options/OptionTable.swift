@@ -45,6 +45,10 @@ public enum OptionTable {
       "kernels", .choice, "auto", choices: ["auto", "baseline", "avx2", "avx512"], .model,
       "The level of the elementwise kernels; auto: the best that this CPU runs."),
     .init(
+      "products", .choice, "auto", choices: ["auto", "openblas", "onednn"], .model,
+      "The library of matrix products; auto: oneDNN where it is installed and the CPU has AVX-512, "
+        + "else OpenBLAS."),
+    .init(
       "dtype", .choice, "auto", choices: ["auto", "float32", "bfloat16", "float16"], .model,
       "What the backbone's matrices are held in; auto: as the file stores them. 16-bit and "
         + "quantised ones are widened where they are used: less memory, arithmetic in float32."),
@@ -178,6 +182,11 @@ public enum OptionTable {
       "recompute", .choice, "none", choices: ["none", "selective", "layer"], .trainer,
       "What the backward makes again instead of keeping it. selective: activations and normalised "
         + "values. layer: each layer's forward, from its input. Same bits, less memory."),
+    .init(
+      "compute_dtype", .choice, "float32", choices: ["float32", "bfloat16"], .trainer,
+      "What products with the backbone's matrices are computed in. bfloat16 needs oneDNN: X and W "
+        + "are rounded to it, sums stay float32, and so do activations, factors, gradients and "
+        + "optimizer."),
     .init(
       "shuffle", .boolean, "true", .trainer, "A new order of the rows in every epoch."),
     .init(

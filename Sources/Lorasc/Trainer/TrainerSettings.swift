@@ -16,6 +16,7 @@ struct TrainerSettings: Sendable {
   let batchSize: Int
   let accumulationSteps: Int
   let maxBatchTokens: Int
+  let computeType: PackedProducts.ElementType
   let shuffle: Bool
 
   let labelSmoothing: Double
@@ -63,6 +64,13 @@ struct TrainerSettings: Sendable {
     accumulationSteps = try options.integer("gradient_accumulation_steps")
     maxBatchTokens = try options.integer("max_batch_tokens")
     shuffle = try options.boolean("shuffle")
+    computeType = try options.text("compute_dtype") == "bfloat16" ? .bfloat16 : .float32
+    guard computeType == .float32 || model.products == .onednn else {
+      throw LorascError(
+        .unsupported,
+        "compute_dtype bfloat16 needs oneDNN's products; this model's are \(model.products.rawValue)",
+        subject: "compute_dtype")
+    }
 
     labelSmoothing = try options.number("label_smoothing")
     classWeights = try options.numbers("class_weights")
@@ -216,8 +224,15 @@ struct TrainerSettings: Sendable {
   func plan(_ model: Model, _ adapter: AdapterSettings) -> Plan.Settings {
     Plan.Settings(
       head: adapter.head, tokenCapacity: maxBatchTokens, training: true, recompute: recompute,
+      packs: packs(model),
       composes: model.matrices.contains(where: adapter.keepsFactors), threads: threads,
       examples: batchSize)
+  }
+
+  /// In float32 the matrices of a host's model stay where they are, in its memory alone.
+  private func packs(_ model: Model) -> PackedProducts.ElementType? {
+    guard model.products == .onednn else { return nil }
+    return computeType == .float32 && model.isOfHost ? nil : computeType
   }
 
   func dropout(draw: Int, ofAdapter expert: Float) -> DropoutPlan {

@@ -69,7 +69,8 @@ final class WorkingWeights {
           layer.weight = .float32(buffer)
         } else {
           layer.weight = .composed(
-            ComposedMatrix(module, adapter.mergedTerms(matrix), noise: noise))
+            ComposedMatrix(
+              module, adapter.mergedTerms(matrix), noise: noise, adapter.model.products))
         }
       }
       try measureRows(of: layer, module)

@@ -54,6 +54,7 @@ class ModelDescription(ctypes.Structure):
         ("architecture", c_char * 32),
         ("head", c_char * 32),
         ("kernels", c_char * 32),
+        ("products", c_char * 16),
     ]
 
 

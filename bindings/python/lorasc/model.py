@@ -33,7 +33,8 @@ class Model(TextEncoding, Handle, TextGenerator):
     Args:
         path: a folder with config.json and model.safetensors (or its sharded index), or a GGUF
             file of architecture llama, qwen2, gpt2 or bert.
-        options: of scope "model": ``threads``, ``kernels``, ``truncation``, ``dtype``.
+        options: of scope "model": ``threads``, ``kernels``, ``products``,
+            ``truncation``, ``dtype``.
 
     Attributes:
         path: the folder or file.

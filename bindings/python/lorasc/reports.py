@@ -28,6 +28,7 @@ class ModelInfo:
         head: "none", "classifier" or "mean_linear": the folder's own.
         num_labels: outputs of that head, 0 without one.
         kernels: level of the elementwise kernels: "baseline", "avx2" or "avx512".
+        products: library of the matrix products: "openblas" or "onednn".
     """
 
     architecture: str
@@ -41,6 +42,7 @@ class ModelInfo:
     head: str
     num_labels: int
     kernels: str
+    products: str
 
 
 @dataclass(frozen=True)

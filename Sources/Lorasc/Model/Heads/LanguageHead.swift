@@ -4,7 +4,7 @@ import Glibc
 /// whose successor carries a loss, and in chunks, so that the logits of a batch are never whole
 /// in memory; a chunk's gradient takes the place of its logits.
 final class LanguageHead: OutputLayer {
-  private let output: LinearLayer
+  let output: LinearLayer
   private let columns: Int
   private let vocabulary: Int
   private let chunk: Int
@@ -28,7 +28,9 @@ final class LanguageHead: OutputLayer {
     self.output = output
     columns = output.inFeatures
     vocabulary = output.outFeatures
-    let rows = max(Self.fewestRows, min(Self.mostRows, Self.mostLogits / output.outFeatures))
+    // Whole tiles of packed products.
+    let rows = max(
+      Self.fewestRows, min(Self.mostRows, Self.mostLogits / output.outFeatures) / 32 * 32)
     chunk = min(tokens, rows)
     gathered = try arena.matrix(chunk, columns, "plan.head.gathered")
     gradient = try arena.matrix(chunk, columns, "plan.head.gradient")

@@ -140,7 +140,7 @@ final class Attention {
         if let dropout {
           drop(p, p, span, length: batch.length(of: row), row * heads + head, dropout, compute)
         }
-        Compute.gemmOnThisThread(
+        compute.products.gemm(
           span.rows, headSize, span.columns, a: p, lda: span.columns, b: v + span.keys * seen.ld,
           ldb: seen.ld, c: output + packed * width + head * headSize, ldc: width)
       }
@@ -160,7 +160,7 @@ final class Attention {
     _ q: UnsafePointer<Float>, _ k: UnsafePointer<Float>, ldk: Int, _ span: Span,
     into s: UnsafeMutablePointer<Float>, _ compute: Compute
   ) {
-    Compute.gemmOnThisThread(
+    compute.products.gemm(
       span.rows, span.columns, headSize, a: q, lda: projected, b: k, ldb: ldk, transposeB: true,
       c: s, ldc: span.columns)
   }
@@ -274,7 +274,7 @@ final class Attention {
           p + row * span.columns + columns.lowerBound, rows, columns.count, span.columns, scale,
           pass.logSumExp + place + row, 1)
       }
-      Compute.gemmOnThisThread(
+      compute.products.gemm(
         span.rows, span.columns, headSize, a: dOut, lda: width, b: pass.v + span.keys * projected,
         ldb: projected, transposeB: true, c: dp, ldc: span.columns)
       var used = UnsafePointer(p)
@@ -284,16 +284,16 @@ final class Attention {
         drop(dp, dp, span, length: pass.length, pass.place, dropout, compute)
         used = UnsafePointer(dropped)
       }
-      Compute.gemmOnThisThread(
+      compute.products.gemm(
         span.columns, headSize, span.rows, a: used, lda: span.columns, transposeA: true, b: dOut,
         ldb: width, c: pass.dv + span.keys * projected, ldc: projected, beta: 1)
       kernels.softmax_backward(
         p, dp, span.rows, span.columns, span.columns, scale, pass.delta + place, 1)
-      Compute.gemmOnThisThread(
+      compute.products.gemm(
         span.rows, headSize, span.columns, a: dp, lda: span.columns,
         b: pass.k + span.keys * projected, ldb: projected, c: pass.dq + span.first * projected,
         ldc: projected)
-      Compute.gemmOnThisThread(
+      compute.products.gemm(
         span.columns, headSize, span.rows, a: dp, lda: span.columns, transposeA: true,
         b: pass.q + span.first * projected, ldb: projected,
         c: pass.dk + span.keys * projected, ldc: projected, beta: 1)

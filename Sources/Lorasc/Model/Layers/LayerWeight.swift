@@ -1,21 +1,38 @@
 /// The weight of a linear layer as its products use it: W (out, in), read in place, or expanded
-/// by tiles of rows.
+/// by tiles of rows, or packed.
 struct LayerWeight {
   let inFeatures: Int
   let outFeatures: Int
-  var source: WeightSource
+  var source: WeightSource {
+    didSet { packed?.changed(to: source) }
+  }
   /// Whoever sets a source that isn't float32 or zero sees to one; nil: there is none such.
   var expansion: Expansion?
+  /// nil: products use the source itself.
+  var packed: PackedWeight?
 
-  /// Y = alpha X Wᵀ + beta Y
+  /// Y = alpha X Wᵀ + b + beta Y
   ///
   /// - Parameters:
   ///   - x: (rows, in), rows `ldx` apart
   ///   - y: (rows, out), rows `ldy` apart
+  ///   - bias: (out), or nil; only with alpha = 1 and beta = 0
   func multiply(
     _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
-    alpha: Float = 1, beta: Float = 0, _ compute: Compute
+    bias: UnsafePointer<Float>? = nil, alpha: Float = 1, beta: Float = 0, _ compute: Compute
   ) {
+    if alpha == 1, beta == 0 || beta == 1, let packed = packed?.forward(source) {
+      return packed.multiply(
+        x, ldx: ldx, y, ldy: ldy, rows: rows, bias: bias, adds: beta == 1, compute)
+    }
+    var beta = beta
+    if let bias {
+      let (broadcast, outFeatures) = (compute.kernels.broadcast_rows, outFeatures)
+      compute.forRows(rows, cost: outFeatures) { start, end in
+        broadcast(bias, y + start * ldy, end - start, outFeatures, ldy)
+      }
+      beta = 1
+    }
     if case .zero = source { return clear(y, ldy, rows, outFeatures, beta, compute) }
     forTiles(compute) { tile, values in
       compute.gemm(
@@ -33,6 +50,9 @@ struct LayerWeight {
     _ g: UnsafePointer<Float>, ldg: Int, _ dx: UnsafeMutablePointer<Float>, lddx: Int, rows: Int,
     alpha: Float = 1, beta: Float = 0, _ compute: Compute
   ) {
+    if alpha == 1, beta == 0 || beta == 1, let packed = packed?.backward(source) {
+      return packed.multiply(g, ldx: ldg, dx, ldy: lddx, rows: rows, adds: beta == 1, compute)
+    }
     if case .zero = source { return clear(dx, lddx, rows, inFeatures, beta, compute) }
     forTiles(compute) { tile, values in
       compute.gemm(

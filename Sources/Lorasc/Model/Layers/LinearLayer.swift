@@ -12,7 +12,10 @@ final class LinearLayer: MatrixLayer {
   var expert: Expert?
   var expertActive = true
   /// (out, in); (out)
-  var gradientWeight: UnsafeMutablePointer<Float>?
+  var gradientWeight: UnsafeMutablePointer<Float>? {
+    // A weight that every step changes isn't worth packing.
+    didSet { if gradientWeight != nil { product.packed = nil } }
+  }
   var gradientBias: UnsafeMutablePointer<Float>?
 
   init(_ module: MatrixModule) {
@@ -44,6 +47,12 @@ final class LinearLayer: MatrixLayer {
   var expansion: Expansion? {
     get { product.expansion }
     set { product.expansion = newValue }
+  }
+
+  /// Copies for faster products.
+  var packed: PackedWeight? {
+    get { product.packed }
+    set { product.packed = newValue }
   }
 
   var isTrained: Bool { expert != nil || gradientWeight != nil || gradientBias != nil }
@@ -90,10 +99,9 @@ final class LinearLayer: MatrixLayer {
     _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
     accumulate: Bool = false, _ compute: Compute
   ) {
-    let hasBias = bias != nil && !accumulate
-    if hasBias { broadcastBias(y, ldy: ldy, rows: rows, compute) }
     product.multiply(
-      x, ldx: ldx, y, ldy: ldy, rows: rows, beta: hasBias || accumulate ? 1 : 0, compute)
+      x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate ? nil : bias,
+      beta: accumulate ? 1 : 0, compute)
   }
 
   /// y = b, or 0 without one

@@ -10,6 +10,15 @@ enum WeightSource {
     self = matrix.float32.map { .float32($0) } ?? .stored(matrix)
   }
 
+  /// Of values that lie in memory: the same memory, the same identity.
+  var identity: UnsafeRawPointer? {
+    switch self {
+    case .float32(let values): UnsafeRawPointer(values)
+    case .stored(let matrix): UnsafeRawPointer(Unmanaged.passUnretained(matrix).toOpaque())
+    case .composed, .zero: nil
+    }
+  }
+
   /// Writes some rows as float32.
   func copy(rows: Range<Int>, columns: Int, to out: UnsafeMutablePointer<Float>) {
     switch self {
@@ -80,11 +89,12 @@ final class ComposedMatrix {
   private let isLinear: Bool
   private let terms: [WeightedFactors]
   private let noise: (any RowNoise)?
+  private let products: MatrixProducts
 
   /// - Parameter onZero: leave W0 out
   init(
     _ module: MatrixModule, _ terms: [WeightedFactors], noise: (any RowNoise)? = nil,
-    onZero: Bool = false
+    onZero: Bool = false, _ products: MatrixProducts
   ) {
     rows = module.rows
     columns = module.columns
@@ -92,6 +102,7 @@ final class ComposedMatrix {
     isLinear = module.isLinear
     self.terms = terms
     self.noise = noise
+    self.products = products
   }
 
   /// Writes some rows as float32, on this thread.
@@ -104,12 +115,12 @@ final class ComposedMatrix {
     for term in terms {
       withExtendedLifetime(term.owner) {
         if isLinear {
-          Compute.gemmOnThisThread(
+          products.gemm(
             range.count, columns, term.rank, a: term.b + range.lowerBound * term.rank,
             lda: term.rank, b: term.a, ldb: columns, c: out, ldc: columns, alpha: term.weight,
             beta: 1)
         } else {
-          Compute.gemmOnThisThread(
+          products.gemm(
             range.count, columns, term.rank, a: term.a + range.lowerBound, lda: rows,
             transposeA: true, b: term.b, ldb: term.rank, transposeB: true, c: out, ldc: columns,
             alpha: term.weight, beta: 1)

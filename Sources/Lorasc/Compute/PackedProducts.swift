@@ -1,0 +1,256 @@
+import CSupport
+
+/// Products with weights that are packed beforehand, by oneDNN: Y (rows, columns) = X (rows,
+/// inner) W (inner, columns).
+///
+/// Rows are cut into tiles by their number alone, and each tile is a task, so the bits don't
+/// depend on the number of threads. Every kind of product is made at init. oneDNN 2.x has fast
+/// kernels for matrices without gaps only: rows that are apart, and the last ones, which don't
+/// fill a tile, go through scratch memory.
+final class PackedProducts {
+  /// What X and W are multiplied in; X and Y are float32 in memory, sums are always.
+  enum ElementType: Sendable { case float32, bfloat16 }
+
+  struct Shape: Hashable {
+    let inner: Int
+    let columns: Int
+  }
+
+  let type: ElementType
+  private let kinds: [Shape: Kinds]
+  /// Per lane a tile of X and one of Y.
+  private let scratch: Scratch
+
+  /// - Throws: `.unsupported` where oneDNN has no such product on this CPU, `.outOfMemory`
+  init(_ type: ElementType, _ shapes: Set<Shape>, lanes: Int, _ arena: Arena) throws {
+    self.type = type
+    kinds = try BLASThreads.withSingleThread {
+      try Dictionary(
+        uniqueKeysWithValues: shapes.map { ($0, try Kinds(type, $0, lanes: lanes)) })
+    }
+    scratch = try Scratch(Array(shapes), lanes: lanes, arena)
+  }
+
+  /// Memory for one more W.
+  func matrix(_ shape: Shape, _ what: String, _ arena: Arena) throws -> PackedMatrix? {
+    guard let kinds = kinds[shape] else { return nil }
+    return try PackedMatrix(self, kinds, shape, what, arena)
+  }
+
+  // MARK: Kinds
+
+  enum Output: Int, CaseIterable { case set, setWithBias, add }
+
+  /// Rows of a tile, largest first.
+  fileprivate static let tiles = [128, 64, 32, 16]
+  /// Tiles of wider matrices are small, for the scratch memory's sake.
+  private static let widest = 8192
+
+  /// Enough tiles for the threads, and as few as that.
+  fileprivate static func tile(rows: Int, _ shape: Shape) -> Int {
+    let most = max(shape.inner, shape.columns) > widest ? 32 : 128
+    return min(most, rows >= 1024 ? 128 : rows >= 256 ? 64 : rows >= 64 ? 32 : 16)
+  }
+
+  /// The products of one shape: for each tile and output.
+  final class Kinds {
+    let packing: lorasc_packing
+    private var products: [[Matmul]] = []
+
+    init(_ type: ElementType, _ shape: Shape, lanes: Int) throws {
+      var product = lorasc_product()
+      product.inner = Int64(shape.inner)
+      product.columns = Int64(shape.columns)
+      product.ldx = product.inner
+      product.ldy = product.columns
+      product.is_bfloat16 = type == .bfloat16
+      var packing: lorasc_packing?
+      for tile in PackedProducts.tiles {
+        var outputs: [Matmul] = []
+        for output in Output.allCases {
+          product.rows = Int64(tile)
+          product.has_bias = output == .setWithBias
+          product.accumulates = output == .add
+          let matmul = try Matmul(product, packing, lanes: lanes)
+          packing = packing ?? matmul.packing
+          outputs.append(matmul)
+        }
+        products.append(outputs)
+      }
+      self.packing = packing ?? lorasc_packing()
+    }
+
+    /// - Parameter rows: at most the largest tile
+    fileprivate func matmul(rows: Int, _ output: Output) -> (Matmul, tile: Int) {
+      let index = PackedProducts.tiles.lastIndex { $0 >= rows } ?? 0
+      return (products[index][output.rawValue], PackedProducts.tiles[index])
+    }
+  }
+
+  /// One of oneDNN's primitives.
+  fileprivate final class Matmul {
+    private let handle: OpaquePointer
+    private let scratch: AlignedBuffer<UInt8>
+    private let scratchBytes: Int
+
+    init(_ product: lorasc_product, _ packing: lorasc_packing?, lanes: Int) throws {
+      var product = product
+      let made =
+        if var packing {
+          lorasc_matmul_create(&product, &packing, lanes)
+        } else {
+          lorasc_matmul_create(&product, nil, lanes)
+        }
+      guard let made else {
+        throw LorascError(
+          .unsupported,
+          "oneDNN has no \(product.is_bfloat16 ? "bfloat16" : "float32") product with packed "
+            + "weights of \(product.inner) x \(product.columns) on this CPU", subject: "products")
+      }
+      handle = made
+      scratchBytes = (lorasc_matmul_scratch_bytes(made) + 63) / 64 * 64
+      do {
+        scratch = try AlignedBuffer(count: scratchBytes * lanes, what: "oneDNN's scratch memory")
+      } catch {
+        lorasc_matmul_free(made)
+        throw error
+      }
+    }
+
+    deinit { lorasc_matmul_free(handle) }
+
+    var packing: lorasc_packing {
+      var packing = lorasc_packing()
+      lorasc_matmul_packing(handle, &packing)
+      return packing
+    }
+
+    func run(
+      lane: Int, _ x: UnsafeRawPointer, _ packed: UnsafeRawPointer, _ bias: UnsafePointer<Float>?,
+      _ y: UnsafeMutablePointer<Float>
+    ) -> Bool {
+      lorasc_matmul_run(
+        handle, lane, x, packed, bias, y, scratch.pointer + lane * scratchBytes)
+    }
+  }
+
+  private struct Scratch {
+    private let floats: UnsafeMutablePointer<Float>
+    private let inner: Int
+    private let columns: Int
+
+    init(_ shapes: [Shape], lanes: Int, _ arena: Arena) throws {
+      func most(_ size: (Shape) -> Int) -> Int {
+        shapes.map { PackedProducts.tile(rows: .max, $0) * size($0) }.max() ?? 0
+      }
+      inner = most(\.inner)
+      columns = most(\.columns)
+      floats = try arena.matrix(lanes, inner + columns, "plan.packed_products")
+    }
+
+    func x(_ lane: Int) -> UnsafeMutablePointer<Float> { floats + lane * (inner + columns) }
+    func y(_ lane: Int) -> UnsafeMutablePointer<Float> { x(lane) + inner }
+  }
+
+  // MARK: The product
+
+  fileprivate func multiply(
+    _ x: UnsafePointer<Float>, ldx: Int, _ w: PackedMatrix, _ y: UnsafeMutablePointer<Float>,
+    ldy: Int, rows: Int, bias: UnsafePointer<Float>?, adds: Bool, _ compute: Compute
+  ) {
+    let (inner, columns) = (w.shape.inner, w.shape.columns)
+    let tile = Self.tile(rows: rows, w.shape)
+    let output = adds ? Output.add : bias == nil ? .set : .setWithBias
+    compute.forTasks((rows + tile - 1) / tile) { task, lane in
+      let start = task * tile
+      let count = min(tile, rows - start)
+      let (whole, size) = w.kinds.matmul(rows: count, output)
+      let from = x + start * ldx
+      let to = y + start * ldy
+      let source = self.source(from, ldx, count, inner, isWhole: size == count, lane, compute)
+      if size == count, ldy == columns {
+        if !whole.run(lane: lane, source, w.memory, bias, to) { Self.fail(to, ldy, count, columns) }
+        return
+      }
+      let own = scratch.y(lane)
+      let (matmul, _) = w.kinds.matmul(rows: count, bias == nil ? .set : .setWithBias)
+      guard matmul.run(lane: lane, source, w.memory, bias, own) else {
+        return Self.fail(to, ldy, count, columns)
+      }
+      for row in 0..<count {
+        if adds {
+          compute.kernels.axpby(1, own + row * columns, 1, to + row * ldy, columns)
+        } else {
+          (to + row * ldy).update(from: own + row * columns, count: columns)
+        }
+      }
+    }
+  }
+
+  /// The tile of X as a product takes it; rows beyond `count` hold whatever was there.
+  private func source(
+    _ x: UnsafePointer<Float>, _ ldx: Int, _ count: Int, _ inner: Int, isWhole: Bool, _ lane: Int,
+    _ compute: Compute
+  ) -> UnsafeRawPointer {
+    if type == .float32, isWhole, ldx == inner { return UnsafeRawPointer(x) }
+    let own = UnsafeMutableRawPointer(scratch.x(lane))
+    for row in 0..<count {
+      switch type {
+      case .float32:
+        (own.assumingMemoryBound(to: Float.self) + row * inner)
+          .update(from: x + row * ldx, count: inner)
+      case .bfloat16:
+        // Safe: because the scratch memory is raw to all but this tile.
+        compute.kernels.f32_to_bf16(
+          x + row * ldx, own.assumingMemoryBound(to: UInt16.self) + row * inner, inner)
+      }
+    }
+    return UnsafeRawPointer(own)
+  }
+
+  /// oneDNN refuses no product that it has made, unless memory is short: the step sees NaN, says
+  /// so and stops.
+  private static func fail(
+    _ y: UnsafeMutablePointer<Float>, _ ldy: Int, _ rows: Int, _ columns: Int
+  ) {
+    for row in 0..<rows { (y + row * ldy).update(repeating: .nan, count: columns) }
+  }
+}
+
+/// One W (inner, columns) as oneDNN has packed it.
+final class PackedMatrix {
+  let shape: PackedProducts.Shape
+  fileprivate let kinds: PackedProducts.Kinds
+  fileprivate let memory: UnsafeMutablePointer<Float>
+  private let products: PackedProducts
+
+  fileprivate init(
+    _ products: PackedProducts, _ kinds: PackedProducts.Kinds, _ shape: PackedProducts.Shape,
+    _ what: String, _ arena: Arena
+  ) throws {
+    self.products = products
+    self.kinds = kinds
+    self.shape = shape
+    memory = try arena.floats((kinds.packing.bytes + 3) / 4, what)
+  }
+
+  /// - Parameter values: W's element (i, j) is values[i · innerStride + j · columnStride].
+  func pack(_ values: UnsafePointer<Float>, innerStride: Int, columnStride: Int) {
+    var packing = kinds.packing
+    guard
+      lorasc_pack(
+        &packing, Int64(shape.inner), Int64(shape.columns), values, false, Int64(innerStride),
+        Int64(columnStride), memory)
+    else {
+      return memory.update(repeating: .nan, count: packing.bytes / 4)
+    }
+  }
+
+  /// Y = X W, with a bias Y = X W + b, or Y += X W
+  func multiply(
+    _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
+    bias: UnsafePointer<Float>? = nil, adds: Bool, _ compute: Compute
+  ) {
+    products.multiply(x, ldx: ldx, self, y, ldy: ldy, rows: rows, bias: bias, adds: adds, compute)
+  }
+}

@@ -1,0 +1,78 @@
+/// A layer's weight W (out, in), packed for its forward, X Wᵀ, and for its backward, G W: copies
+/// that are made again where the layer has come to see another weight.
+final class PackedWeight {
+  private struct Copy {
+    let matrix: PackedMatrix
+    var isCurrent = false
+    var holdsOriginal = false
+  }
+
+  private let inFeatures: Int
+  private let outFeatures: Int
+  private let type: PackedProducts.ElementType
+  private var forward: Copy
+  private var backward: Copy
+  /// The backbone's own values, which never change.
+  private let original: UnsafeRawPointer?
+
+  static func shapes(of modules: [MatrixModule]) -> Set<PackedProducts.Shape> {
+    Set(
+      modules.flatMap {
+        [
+          .init(inner: $0.columns, columns: $0.rows), .init(inner: $0.rows, columns: $0.columns),
+        ]
+      })
+  }
+
+  /// - Returns: nil where there are no such products
+  init?(_ module: MatrixModule, _ products: PackedProducts, _ arena: Arena) throws {
+    let (inFeatures, outFeatures) = (module.columns, module.rows)
+    func copy(_ inner: Int, _ columns: Int) throws -> Copy? {
+      try products.matrix(
+        .init(inner: inner, columns: columns), "plan.packed." + module.name, arena
+      ).map { Copy(matrix: $0) }
+    }
+    guard let forward = try copy(inFeatures, outFeatures),
+      let backward = try copy(outFeatures, inFeatures)
+    else { return nil }
+    (self.inFeatures, self.outFeatures) = (inFeatures, outFeatures)
+    (self.forward, self.backward) = (forward, backward)
+    type = products.type
+    original = WeightSource(module.weight).identity
+  }
+
+  /// The layer sees another weight from now on, or other values in the same memory.
+  func changed(to source: WeightSource) {
+    let isOriginal = original != nil && source.identity == original
+    forward.isCurrent = isOriginal && forward.holdsOriginal
+    backward.isCurrent = isOriginal && backward.holdsOriginal
+  }
+
+  /// Wᵀ (in, out); nil: `source` is better used as it is.
+  func forward(_ source: WeightSource) -> PackedMatrix? {
+    ready(&forward, source, innerStride: 1, columnStride: inFeatures)
+  }
+
+  /// W (out, in); nil: `source` is better used as it is.
+  func backward(_ source: WeightSource) -> PackedMatrix? {
+    ready(&backward, source, innerStride: inFeatures, columnStride: 1)
+  }
+
+  private func ready(
+    _ copy: inout Copy, _ source: WeightSource, innerStride: Int, columnStride: Int
+  ) -> PackedMatrix? {
+    if copy.isCurrent { return copy.matrix }
+    switch (source, type) {
+    case (.float32, _), (.stored, .bfloat16), (.composed, .bfloat16): break
+    default: return nil
+    }
+    let matrix = copy.matrix
+    let isPacked: Void? = try? source.withFloats(inFeatures * outFeatures) {
+      matrix.pack($0, innerStride: innerStride, columnStride: columnStride)
+    }
+    guard isPacked != nil else { return nil }
+    copy.isCurrent = true
+    copy.holdsOriginal = original != nil && source.identity == original
+    return matrix
+  }
+}

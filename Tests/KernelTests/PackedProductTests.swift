@@ -1,0 +1,113 @@
+import CSupport
+import Testing
+
+@testable import Lorasc
+
+/// Products with packed weights against sums in float64, over random shapes, rows that are apart
+/// and every number of rows around the tiles.
+@Suite(.enabled(if: MatrixProducts.onednn.isAvailable, "oneDNN is not installed"))
+struct PackedProductTests {
+  static let shapes = [(384, 96), (33, 65), (100, 37), (7, 3), (1, 1), (64, 9000)]
+  static let rows = [1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 200, 300]
+
+  private static func rounded(_ x: Float, _ type: PackedProducts.ElementType) -> Double {
+    guard type == .bfloat16 else { return Double(x) }
+    let bits = x.bitPattern
+    return Double(Float(bitPattern: (bits &+ 0x7fff &+ (bits >> 16 & 1)) & 0xffff_0000))
+  }
+
+  private struct Case {
+    let rows: Int
+    let ldx: Int
+    let ldy: Int
+    let output: PackedProducts.Output
+  }
+
+  /// W as it lies in a layer: (columns, inner).
+  private func check(
+    _ shape: PackedProducts.Shape, _ type: PackedProducts.ElementType, _ cases: [Case],
+    threads: [Int]
+  ) throws {
+    var random = TestRandom(UInt64(shape.inner * 31 + shape.columns))
+    let w = random.floats(shape.inner * shape.columns, in: -1...1)
+    let bias = random.floats(shape.columns, in: -1...1)
+    let computes = try threads.map { try Compute(threads: $0, products: .onednn) }
+    let arena = Arena()
+    let packed = try computes.map { compute in
+      let products = try PackedProducts(type, [shape], lanes: compute.threads, arena)
+      let matrix = try #require(try products.matrix(shape, "w", arena))
+      BLASThreads.withSingleThread { matrix.pack(w, innerStride: 1, columnStride: shape.inner) }
+      return matrix
+    }
+    for one in cases {
+      let x = (0..<one.rows * one.ldx).map { place in
+        place % one.ldx < shape.inner ? random.float(in: -1...1) : Float.nan
+      }
+      let start = random.floats(one.rows * one.ldy, in: -1...1)
+      var first: [UInt32]?
+      for (compute, matrix) in zip(computes, packed) {
+        let y = Guarded(one.output == .add ? start : start.map { _ in .nan })
+        BLASThreads.withSingleThread {
+          bias.withUnsafeBufferPointer { bias in
+            matrix.multiply(
+              x, ldx: one.ldx, y.p, ldy: one.ldy, rows: one.rows,
+              bias: one.output == .setWithBias ? bias.baseAddress : nil,
+              adds: one.output == .add, compute)
+          }
+        }
+        #expect(y.isIntact)
+        let bits = bitPatterns(y.values)
+        #expect(bits == first ?? bits, "threads \(compute.threads)")
+        first = first ?? bits
+        var worst = 0.0
+        for row in 0..<one.rows {
+          for column in stride(from: 0, to: one.ldy, by: max(1, one.ldy / 50)) {
+            let value = y.p[row * one.ldy + column]
+            guard column < shape.columns else {
+              #expect(value.isNaN == (one.output != .add))
+              continue
+            }
+            var (sum, size) = (0.0, 0.0)
+            for k in 0..<shape.inner {
+              let term =
+                Self.rounded(x[row * one.ldx + k], type)
+                * Self.rounded(w[column * shape.inner + k], type)
+              sum += term
+              size += abs(term)
+            }
+            switch one.output {
+            case .set: break
+            case .setWithBias: (sum, size) = (sum + Double(bias[column]), size + 1)
+            case .add: (sum, size) = (sum + Double(start[row * one.ldy + column]), size + 1)
+            }
+            let share = abs(Double(value) - sum) / size
+            worst = share.isNaN ? .infinity : max(worst, share)
+          }
+        }
+        // As of `Compute.gemm`: products of bfloat16 are exact in float32.
+        #expect(worst < (4 + Double(shape.inner).squareRoot() / 2) * 0x1p-24, "\(one)")
+      }
+    }
+  }
+
+  @Test(arguments: shapes, [PackedProducts.ElementType.float32, .bfloat16])
+  func matchesNaiveAndTheThreadsGiveTheSameBits(
+    shape: (Int, Int), type: PackedProducts.ElementType
+  ) throws {
+    let shape = PackedProducts.Shape(inner: shape.0, columns: shape.1)
+    let some = shape.columns > 1000 ? [1, 33] : Self.rows
+    let cases = some.flatMap { rows in
+      PackedProducts.Output.allCases.map { output in
+        let gap = rows % 2 == 1 ? 3 : 0
+        return Case(
+          rows: rows, ldx: shape.inner + gap, ldy: shape.columns + gap, output: output)
+      }
+    }
+    do {
+      try check(shape, type, cases, threads: [1, 2, 4])
+    } catch let error as LorascError where error.status == .unsupported {
+      // bfloat16 is AVX-512's.
+      #expect(type == .bfloat16 && !KernelLevel.avx512.isAvailable)
+    }
+  }
+}
