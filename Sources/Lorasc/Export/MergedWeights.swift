@@ -19,7 +19,7 @@ final class MergedWeights {
     self.adapter = adapter
     model = adapter.model
     compute = try model.compute(threads: model.threads)
-    rounding = MergedRounding(compute.kernels)
+    rounding = try MergedRounding(compute)
     var sources: [String: Source] = [:]
     for matrix in adapter.targets.map(\.matrix) + adapter.masters.keys {
       sources[model.matrices[matrix].name + ".weight"] = .matrix(matrix)

@@ -1,3 +1,4 @@
+import CSupport
 import Glibc
 
 /// A file that appears whole or not at all.
@@ -17,6 +18,9 @@ final class AtomicFile {
   private var isCommitted = false
   private var reserved: Int
   private(set) var written = 0
+  /// Bytes that are on their way to the disk.
+  private var started = 0
+  private static let startedAtOnce = 8 << 20
 
   /// - Parameter reserve: bytes to claim on the disk now, so that a full disk is known
   ///   before the work is done; 0 claims none.
@@ -54,6 +58,11 @@ final class AtomicFile {
   func write(_ bytes: UnsafeRawBufferPointer) throws {
     try Files.write(bytes, to: descriptor, path: path, calls: calls)
     written += bytes.count
+    // The disk works while the next bytes are made, and the commit has less to wait for.
+    if written - started >= Self.startedAtOnce {
+      lorasc_start_writing(descriptor, started, written - started)
+      started = written
+    }
   }
 
   func write(_ text: String) throws {

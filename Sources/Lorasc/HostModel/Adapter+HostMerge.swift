@@ -48,7 +48,7 @@ extension Adapter {
   /// types or in `type`.
   func writeHostWeights(to directory: String, as type: MergeType) throws -> MergeReport {
     let folder = try AtomicFolder(path: directory)
-    let rounding = MergedRounding(try model.compute(threads: model.threads).kernels)
+    let rounding = try MergedRounding(try model.compute(threads: model.threads))
     let tensors = model.hostMatrices.map {
       SafetensorsWriter.Tensor(
         name: $0.name + ".weight", type: type.plainType ?? $0.type.tensorType,
