@@ -107,19 +107,22 @@ def test_folders_go_both_ways(
     weights = merged_weights(theirs)
 
     adapter = lorasc.Adapter.load(models[kind], tmp_path / "theirs")
-    assert relative_error(adapter.predict(rows, what), expected) <= 2e-6
+    # PEFT takes PiSSA's factors out of the backbone by an SVD in float32, whose rounding depends on
+    # the CPU, the engine in float64: of weights and outputs.
+    is_pissa = arguments.get("init_lora_weights") == "pissa"
+    tolerance = 1e-5 if is_pissa else 2e-6
+    assert relative_error(adapter.predict(rows, what), expected) <= tolerance
     adapter.merge(tmp_path / "merged")
     ours = load_file(tmp_path / "merged" / "model.safetensors")
-    # PEFT takes PiSSA's factors out of the backbone by an SVD in float32, the engine in float64.
-    tolerance = 1e-5 if arguments.get("init_lora_weights") == "pissa" else 1e-6
     for name, values in ours.items():
-        assert relative_error(values, weights[name.removeprefix("bert.")]) <= tolerance, name
+        error = relative_error(values, weights[name.removeprefix("bert.")])
+        assert error <= (1e-5 if is_pissa else 1e-6), name
 
     report = adapter.save(tmp_path / "ours")
     again = PeftModel.from_pretrained(open_base(folders, kind), tmp_path / "ours").eval()
-    assert relative_error(outputs(again, kind, rows), expected) <= 2e-6
+    assert relative_error(outputs(again, kind, rows), expected) <= tolerance
     saved = load_file(tmp_path / "ours" / "adapter_model.safetensors")
-    if arguments.get("init_lora_weights") == "pissa":
+    if is_pissa:
         assert report.rank == 2 * 4
         return
     assert report.error == 0

@@ -215,7 +215,10 @@ def test_gpt2_drops_embeddings_by_a_rate_of_their_own(rate: float, tmp_path: Pat
     path.write_text(json.dumps(json.loads(path.read_text()) | rates))
     trainer = start(folder, {"hidden_dropout": "from_config"}, head="lm")
     batch = random_batch("gpt2", "lm", seed=1)
-    losses = {trainer.accumulate(batch).loss for _ in range(3)}
+    losses = set()
+    for _ in range(3):
+        losses.add(trainer.accumulate(batch).loss)
+        trainer.discard_gradients()
     assert len(losses) == (3 if rate else 1)
 
 
@@ -249,7 +252,8 @@ def test_a_16_bit_backbone_is_its_widened_self(
     batch = random_batch(name, "lm", seed=5)
     bits = []
     for held in ("auto", "float32"):
-        model = lorasc.Model(tmp_path, dtype=held)
+        # oneDNN would pack the widened matrices, and its packed products round differently.
+        model = lorasc.Model(tmp_path, dtype=held, products="openblas")
         adapter = lorasc.Adapter(model, method=method, target_modules="all-linear", r=3)
         trainer = lorasc.Trainer(
             model, adapter, max_steps=6, cascade_unit="step", cascade_length=3, learning_rate=1e-2
