@@ -137,6 +137,7 @@ test-c: lib onednn
 	build/tests/contract
 	build/tests/random_calls
 	build/tests/allocations
+	build/tests/no_executable_memory
 	$(valgrind) build/tests/contract $(under_valgrind)
 	$(valgrind) build/tests/random_calls 3000 7
 

@@ -800,17 +800,27 @@ typedef void (*lorasc_signal_fn)(int signal_number);
  * lorasc_unbind, when nothing can call it any more. */
 lorasc_status lorasc_bind_interrupt(lorasc_trainer *trainer, lorasc_signal_fn *function);
 
-/* x (rows, in), y (rows, out), both without gaps. */
+/* The functions below are of a module's merged weight as it is when they are bound: a copy, which
+ * later training doesn't change and which outlives the handles. Any number of threads may call them
+ * at once; they compute on the calling thread alone. Binding: E_UNSUPPORTED where executable memory
+ * is denied, E_NOT_FOUND, E_MEMORY. */
+
+/* Y = X W^T + b: x (rows, in), y (rows, out), both without gaps. On an error (NULL, too many rows,
+ * in a forked child) y is NaN where it isn't NULL, and lorasc_last_error tells why. */
 typedef void (*lorasc_forward_fn)(const float *x, float *y, size_t rows);
 
-/* Makes a plain function that is Y = X W^T + b with a layer's, or an adapter's module's, merged
- * weight as it is now: a copy, which later training doesn't change and which outlives the handles.
- * Any number of threads may call it at once, on the calling thread alone. On an error (NULL, too
- * many rows, in a forked child) y is NaN where it isn't NULL, and lorasc_last_error tells why.
- * E_UNSUPPORTED where executable memory is denied, E_NOT_FOUND, E_MEMORY. Since 0.1. */
+/* Of a layer's module, or of an adapter's. Since 0.1. */
 lorasc_status lorasc_bind_forward(lorasc_layer *layer, lorasc_forward_fn *function);
 lorasc_status lorasc_bind_module(lorasc_adapter *adapter, const char *module,
                                  lorasc_forward_fn *function);
+
+/* w x + b of a module of one output and n inputs, summed in float64; in the form of SciPy's
+ * LowLevelCallable. On an error (NULL, n that isn't the module's, in a forked child) the value is
+ * NaN, and lorasc_last_error tells why. */
+typedef double (*lorasc_scalar_fn)(int n, double *x);
+
+/* E_SHAPE where the module has more outputs than one. Since 0.1. */
+lorasc_status lorasc_bind_scalar(lorasc_layer *layer, lorasc_scalar_fn *function);
 
 /* A bound function of any type as lorasc_unbind takes it. */
 #define LORASC_BOUND(function) ((lorasc_signal_fn)(void (*)(void))(function))

@@ -22,13 +22,14 @@ static lorasc_activations rows(float *values) {
                               .batch = 1, .tokens = LAYER_ROWS};
 }
 
-static bool network_open(network *n, const char *method) {
+static bool network_open(network *n, const char *method, int outputs) {
   memset(n, 0, sizeof *n);
   for (int i = 0; i < OUT * IN; i++) n->w[i] = 0.1f * (float)((i * 7) % 11 - 5);
   for (int i = 0; i < OUT; i++) n->bias[i] = 0.01f * (float)i;
   for (int i = 0; i < LAYER_ROWS * IN; i++) n->x[i] = 0.2f * (float)((i * 5) % 9 - 4);
   n->matrix = (lorasc_matrix){.struct_size = sizeof n->matrix, .name = "w", .values = n->w,
-                              .out_features = OUT, .in_features = IN, .bias = n->bias};
+                              .out_features = (size_t)outputs, .in_features = IN,
+                              .bias = n->bias};
   return CHECK_OK(lorasc_options_create(&n->options)) &&
          CHECK_OK(lorasc_options_set(n->options, "method", method)) &&
          CHECK_OK(lorasc_options_set(n->options, "r", "2")) &&
@@ -65,7 +66,7 @@ static float square(const float *values, int count) {
 
 void layers_train(void) {
   network n;
-  if (network_open(&n, "lorasc")) {
+  if (network_open(&n, "lorasc", OUT)) {
     lorasc_activations x = rows(n.x), y = rows(n.y);
     const lorasc_layer_call merged = {.struct_size = sizeof merged,
                                       .weights = LORASC_WEIGHTS_MERGED};
@@ -98,7 +99,7 @@ void layers_own_gradients(void) {
   network n;
   float a[2 * IN] = {0}, b[OUT * 2] = {0};
   lorasc_layer_gradients gradients = {.struct_size = sizeof gradients, .a = a, .b = b};
-  if (network_open(&n, "lora")) {
+  if (network_open(&n, "lora", OUT)) {
     lorasc_activations x = rows(n.x), y = rows(n.y);
     CHECK_OK(lorasc_layer_forward(n.layer, &x, &y, NULL));
     CHECK_OK(lorasc_layer_backward(n.layer, &x, &y, NULL, NULL, &gradients));
@@ -118,7 +119,7 @@ void layers_refused(void) {
   size_t need;
   lorasc_layer *layer = NULL;
   lorasc_model *model = NULL;
-  if (network_open(&n, "lora")) {
+  if (network_open(&n, "lora", OUT)) {
     lorasc_activations x = rows(n.x), y = rows(n.y);
     lorasc_layer_call call = {.struct_size = sizeof call, .weights = 7};
     CHECK_STATUS(lorasc_layer_create(n.trainer, "v", &layer), LORASC_E_NOT_FOUND);
@@ -197,7 +198,7 @@ void layers_bound(void) {
   lorasc_forward_fn function = NULL, module = NULL;
   const lorasc_layer_call merged = {.struct_size = sizeof merged,
                                     .weights = LORASC_WEIGHTS_MERGED};
-  if (network_open(&n, "lorasc")) {
+  if (network_open(&n, "lorasc", OUT)) {
     float y[LAYER_ROWS * OUT];
     lorasc_activations x = rows(n.x), own = rows(n.y);
     for (int i = 0; i < 5; i++) CHECK(train(&n));
@@ -238,4 +239,65 @@ void layers_bound(void) {
     CHECK_STATUS(lorasc_unbind(LORASC_BOUND(function)), LORASC_E_HANDLE);
   }
   if (module) CHECK_OK(lorasc_unbind(LORASC_BOUND(module)));
+}
+
+typedef struct scalar_call {
+  lorasc_scalar_fn function;
+  double x[IN];
+  double expected;
+  bool same;
+} scalar_call;
+
+static void *call_scalar_often(void *user) {
+  scalar_call *call = user;
+  call->same = true;
+  for (int i = 0; i < 2000; i++)
+    if (call->function(IN, call->x) != call->expected) call->same = false;
+  return NULL;
+}
+
+void layers_scalar(void) {
+  network n;
+  lorasc_scalar_fn function = NULL;
+  float expected[LAYER_ROWS] = {0};
+  const lorasc_layer_call merged = {.struct_size = sizeof merged,
+                                    .weights = LORASC_WEIGHTS_MERGED};
+  if (network_open(&n, "lora", OUT))
+    CHECK_STATUS(lorasc_bind_scalar(n.layer, &function), LORASC_E_SHAPE);
+  network_close(&n);
+  if (network_open(&n, "lorasc", 1)) {
+    lorasc_activations x = rows(n.x), y = rows(n.y);
+    for (int i = 0; i < 5; i++) CHECK(train(&n));
+    CHECK_OK(lorasc_layer_forward(n.layer, &x, &y, &merged));
+    memcpy(expected, n.y, sizeof expected);
+    CHECK_STATUS(lorasc_bind_scalar(n.layer, NULL), LORASC_E_ARGUMENT);
+    CHECK_STATUS(lorasc_bind_scalar(NULL, &function), LORASC_E_HANDLE);
+    CHECK(function == NULL);
+    CHECK_OK(lorasc_bind_scalar(n.layer, &function));
+    for (int i = 0; i < 5; i++) CHECK(train(&n));
+  }
+  network_close(&n);
+  if (!CHECK(function != NULL)) return;
+  scalar_call calls[LAYER_ROWS];
+  pthread_t threads[LAYER_ROWS];
+  for (int row = 0; row < LAYER_ROWS; row++) {
+    for (int k = 0; k < IN; k++) calls[row].x[k] = n.x[row * IN + k];
+    calls[row].function = function;
+    calls[row].expected = function(IN, calls[row].x);
+  }
+  for (int row = 0; row < LAYER_ROWS; row++)
+    CHECK(pthread_create(&threads[row], NULL, call_scalar_often, &calls[row]) == 0);
+  for (int row = 0; row < LAYER_ROWS; row++) pthread_join(threads[row], NULL);
+  for (int row = 0; row < LAYER_ROWS; row++) {
+    CHECK_NEAR(calls[row].expected, expected[row], 1e-6);
+    CHECK(calls[row].same);
+  }
+  CHECK(isnan(function(IN - 1, calls[0].x)));
+  CHECK(lorasc_last_error()->status == LORASC_E_SHAPE);
+  CHECK_TEXT(lorasc_last_error()->subject, "n");
+  CHECK(isnan(function(-1, calls[0].x)));
+  CHECK(isnan(function(IN, NULL)));
+  CHECK(lorasc_last_error()->status == LORASC_E_ARGUMENT);
+  CHECK_OK(lorasc_unbind(LORASC_BOUND(function)));
+  CHECK_STATUS(lorasc_unbind(LORASC_BOUND(function)), LORASC_E_HANDLE);
 }

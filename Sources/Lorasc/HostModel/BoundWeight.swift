@@ -59,6 +59,15 @@ public final class BoundWeight: Sendable {
     }
   }
 
+  /// The only output of a weight with one row: w x + b, summed in float64.
+  ///
+  /// - Parameter x: (in)
+  public func callAsFunction(_ x: UnsafePointer<Double>) -> Double {
+    var sum = Double(bias?.pointer.pointee ?? 0)
+    for index in 0..<inFeatures { sum += Double(weight.pointer[index]) * x[index] }
+    return sum
+  }
+
   private func multiply(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ rows: Int) {
     if let bias {
       for row in 0..<rows {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_double, c_int32, c_size_t, c_uint32, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_size_t, c_uint32, c_void_p
 from typing import Any
 
 from . import _structs as structs
@@ -15,6 +15,7 @@ LogFunction = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
 # which takes one value (see _callback.py).
 ProgressFunction = ctypes.CFUNCTYPE(c_int32, POINTER(structs.Progress))
 TokenFunction = ctypes.CFUNCTYPE(c_int32, c_int32)
+ScalarFunction = ctypes.CFUNCTYPE(c_double, c_int, POINTER(c_double))
 
 _handle = c_void_p
 _handle_out = POINTER(c_void_p)
@@ -165,6 +166,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "lorasc_bind_interrupt": (_status, [_handle, POINTER(c_void_p)]),
     "lorasc_bind_forward": (_status, [_handle, POINTER(c_void_p)]),
     "lorasc_bind_module": (_status, [_handle, c_char_p, POINTER(c_void_p)]),
+    "lorasc_bind_scalar": (_status, [_handle, POINTER(c_void_p)]),
     "lorasc_unbind": (_status, [c_void_p]),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from . import _structs as structs
 from ._handle import Handle
 from ._library import library
 from ._options import Options, refuse_foreign
+from ._signatures import ScalarFunction
 from .adapter import Adapter
 from .errors import ArgumentError, Status, check, encode_text
 from .model import Model
@@ -235,6 +237,28 @@ class Layer(Handle):
             )
         )
         return dx
+
+    def scalar(self) -> Any:
+        """The merged weight as it is now as a plain C function ``double (*)(int n, double *x)``.
+
+        It is w x + b of a module of one output and n inputs, summed in float64, and calls no
+        Python: ``scipy.integrate.quad(scipy.LowLevelCallable(layer.scalar()), 0, 1)``. A copy:
+        later training doesn't change it, and it may outlive the layer. Any number of threads may
+        call it; for another n it is NaN.
+
+        Returns:
+            A ctypes function, which gives the C function back when it is collected; a
+            LowLevelCallable keeps it.
+
+        Raises:
+            DataError: more outputs than one; FormatError: no executable memory (UNSUPPORTED).
+        """
+        address = ctypes.c_void_p()
+        check(library().lorasc_bind_scalar(self._handle, ctypes.byref(address)))
+        function = ScalarFunction(address.value or 0)
+        # Not at the interpreter's end: another thread may still be inside the function.
+        weakref.finalize(function, library().lorasc_unbind, address.value).atexit = False
+        return function
 
 
 def activations(address: int, batch: int, tokens: int, batch_stride: int, token_stride: int) -> Any:
