@@ -790,6 +790,16 @@ lorasc_status lorasc_layer_backward(lorasc_layer *layer, const lorasc_activation
                                     const lorasc_layer_call *call,
                                     const lorasc_layer_gradients *gradients);
 
+/* W~ (out, in), float32: the weight beside which training calls see the current expert, W with this
+ * step's noise. capacity and *need count elements. Since 0.1. */
+lorasc_status lorasc_layer_weight(lorasc_layer *layer, float *buffer, size_t capacity,
+                                  size_t *need);
+
+/* Tells that an optimizer of the host's, not lorasc_trainer_apply, has made a step on the factors:
+ * what goes by steps goes on, noise_lifetime=per_step and the position that is saved. E_STATE where
+ * gradients are accumulated. Since 0.1. */
+lorasc_status lorasc_trainer_count_step(lorasc_trainer *trainer);
+
 /* ---- Functions bound to handles --------------------------------------------- */
 
 typedef void (*lorasc_signal_fn)(int signal_number);

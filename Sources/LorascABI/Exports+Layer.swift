@@ -138,6 +138,25 @@ public func lorasc_layer_backward(
   }
 }
 
+@_cdecl("lorasc_layer_weight") @implementation
+public func lorasc_layer_weight(
+  _ layer: OpaquePointer!, _ buffer: UnsafeMutablePointer<Float>!, _ capacity: Int,
+  _ need: UnsafeMutablePointer<Int>!
+) -> lorasc_status {
+  call {
+    let layer: Layer = try Handles.object(layer, .layer)
+    try fill(buffer, capacity, need, count: layer.outFeatures * layer.inFeatures) {
+      guard let start = $0.baseAddress else { return }
+      try layer.weight(into: start)
+    }
+  }
+}
+
+@_cdecl("lorasc_trainer_count_step") @implementation
+public func lorasc_trainer_count_step(_ trainer: OpaquePointer!) -> lorasc_status {
+  call { try Handles.object(trainer, .trainer, as: Trainer.self).countStep() }
+}
+
 private func activations(
   _ pointer: UnsafePointer<lorasc_activations>?, _ what: String, _ features: Int
 ) throws -> Activations {

@@ -114,6 +114,43 @@ void layers_own_gradients(void) {
   network_close(&n);
 }
 
+void layers_weight(void) {
+  network n;
+  float first[OUT * IN], next[OUT * IN];
+  size_t need = 0;
+  if (network_open(&n, "lorasc", OUT)) {
+    CHECK_OK(lorasc_options_set(n.options, "noise_lifetime", "per_step"));
+    lorasc_layer_free(n.layer);
+    lorasc_trainer_free(n.trainer);
+    CHECK_OK(lorasc_trainer_create(n.model, n.adapter, n.options, &n.trainer));
+    CHECK_OK(lorasc_layer_create(n.trainer, "w", &n.layer));
+    CHECK_OK(lorasc_layer_weight(n.layer, NULL, 0, &need));
+    CHECK(need == OUT * IN);
+    CHECK_STATUS(lorasc_layer_weight(n.layer, first, need - 1, &need), LORASC_E_BUFFER);
+    CHECK_STATUS(lorasc_layer_weight(NULL, first, need, &need), LORASC_E_HANDLE);
+    CHECK_OK(lorasc_layer_weight(n.layer, first, need, NULL));
+    /* B is 0 yet: what training sees is that weight alone. */
+    lorasc_activations x = rows(n.x), y = rows(n.y);
+    CHECK_OK(lorasc_layer_forward(n.layer, &x, &y, NULL));
+    for (int row = 0; row < LAYER_ROWS; row++)
+      for (int i = 0; i < OUT; i++) {
+        float sum = n.bias[i];
+        for (int k = 0; k < IN; k++) sum += n.x[row * IN + k] * first[i * IN + k];
+        CHECK_NEAR(sum, n.y[row * OUT + i], 1e-6);
+      }
+    CHECK_OK(lorasc_layer_backward(n.layer, &x, &y, NULL, NULL, NULL));
+    CHECK_STATUS(lorasc_trainer_count_step(n.trainer), LORASC_E_STATE);
+    CHECK_OK(lorasc_trainer_discard_gradients(n.trainer));
+    CHECK_OK(lorasc_layer_weight(n.layer, next, need, NULL));
+    CHECK(memcmp(first, next, sizeof next) == 0);
+    CHECK_OK(lorasc_trainer_count_step(n.trainer));
+    CHECK_OK(lorasc_layer_weight(n.layer, next, need, NULL));
+    CHECK(memcmp(first, next, sizeof next) != 0);
+    CHECK_STATUS(lorasc_trainer_count_step(NULL), LORASC_E_HANDLE);
+  }
+  network_close(&n);
+}
+
 void layers_refused(void) {
   network n;
   size_t need;

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import copy
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peft
 import pytest
 import torch
 from torch import nn
+from torch_twins import (
+    GRADIENT_LIMIT,
+    GRADIENT_METHODS,
+    LOSS_LIMIT,
+    OPTIONS,
+    PEFT_METHODS,
+    Network,
+    data,
+    draw_case,
+    gradient_errors,
+    network,
+    peft_difference,
+    peft_twin,
+    train,
+)
 
 import lorasc
 import lorasc.torch
-
-OPTIONS = {"r": 4, "lora_alpha": 8, "noise": 0, "adapter_seed": 3, "seed": 3}
-
-
-class Network(nn.Module):
-    """Two linear layers and a convolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(3, 6, 3, padding=1)
-        self.fc1 = nn.Linear(6, 16)
-        self.fc2 = nn.Linear(16, 5, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = torch.tanh(self.conv(x)).transpose(1, 2)
-        return self.fc2(torch.tanh(self.fc1(hidden)))
-
-
-def network(seed: int = 0) -> Network:
-    torch.manual_seed(seed)
-    return Network()
-
-
-def data() -> tuple[torch.Tensor, torch.Tensor]:
-    torch.manual_seed(5)
-    return torch.randn(4, 3, 7), torch.randn(4, 7, 5)
 
 
 def randomize(attached: lorasc.torch.Attached) -> None:
@@ -47,85 +37,19 @@ def randomize(attached: lorasc.torch.Attached) -> None:
             layer.lora_B.normal_(0, 0.2)
 
 
-def dense(layer: lorasc.torch.AdaptedLinear, scale: float, dtype: torch.dtype) -> nn.Module:
-    """The same layer as plain float64 operations."""
-
-    class Dense(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a = nn.Parameter(layer.lora_A.detach().to(dtype))
-            self.b = nn.Parameter(layer.lora_B.detach().to(dtype))
-            m = layer.lora_magnitude_vector
-            self.m = None if m is None else nn.Parameter(m.detach().to(dtype))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            weight = layer.weight.detach().to(dtype) + scale * self.b @ self.a
-            if self.m is not None:
-                weight = (self.m / weight.detach().norm(dim=1))[:, None] * weight
-            bias = None if layer.bias is None else layer.bias.detach().to(dtype)
-            return nn.functional.linear(x, weight, bias)
-
-    return Dense()
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("method", GRADIENT_METHODS)
+def test_gradients_are_autograds(method: str, dropout: float) -> None:
+    for seed in range(6):
+        case = draw_case(method, dropout, seed)
+        errors = gradient_errors(case)
+        assert max(errors.values()) <= GRADIENT_LIMIT, (case, errors)
+        assert set(errors) == set("YXABm" if "dora" in method else "YXAB")
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "rslora"])
-def test_gradients_are_autograds(method: str) -> None:
-    model = network()
-    attached = lorasc.torch.attach(model, method=method, **OPTIONS)
-    assert set(attached.layers) == {"fc1", "fc2"}
-    randomize(attached)
-    x, target = data()
-    x.requires_grad_(True)
-    loss = ((model(x) - target) ** 2).mean()
-    loss.backward()
-
-    twin = copy.deepcopy(network()).double()
-    scale = attached.adapter.modules[0].scale
-    twin.fc1 = dense(attached.layers["fc1"], scale, torch.float64)
-    twin.fc2 = dense(attached.layers["fc2"], scale, torch.float64)
-    x64 = x.detach().double().requires_grad_(True)
-    expected = ((twin(x64) - target.double()) ** 2).mean()
-    expected.backward()
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
-    pairs = [(x.grad, x64.grad)]
-    for name in ("fc1", "fc2"):
-        layer, other = attached.layers[name], getattr(twin, name)
-        pairs += [(layer.lora_A.grad, other.a.grad), (layer.lora_B.grad, other.b.grad)]
-        if other.m is not None:
-            pairs.append((layer.lora_magnitude_vector.grad, other.m.grad))
-    for found, right in pairs:
-        assert (found.double() - right).norm() <= 1e-5 * right.norm()
-
-
-def train(model: nn.Module, parameters: list[nn.Parameter], steps: int) -> list[float]:
-    x, target = data()
-    optimizer = torch.optim.AdamW(parameters, lr=1e-2)
-    losses = []
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss = ((model(x) - target) ** 2).mean()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
-
-
-@pytest.mark.parametrize("method", ["lora", "dora"])
+@pytest.mark.parametrize("method", PEFT_METHODS)
 def test_ten_steps_are_pefts(method: str) -> None:
-    model = network()
-    attached = lorasc.torch.attach(model, method=method, **OPTIONS)
-    config = peft.LoraConfig(
-        r=4, lora_alpha=8, target_modules=["fc1", "fc2"], use_dora=method == "dora"
-    )
-    other = peft.get_peft_model(network(), config)
-    for name, layer in attached.layers.items():
-        twin = getattr(other.base_model.model, name)
-        twin.lora_A["default"].weight.data.copy_(layer.lora_A)
-    losses = train(model, list(attached.parameters()), 10)
-    right = train(other, [p for p in other.parameters() if p.requires_grad], 10)
-    assert np.abs(np.array(losses) - right).max() <= 1e-5
-    assert losses[-1] < losses[0]
+    assert peft_difference(method, seed=0) <= LOSS_LIMIT
 
 
 def test_cascades_and_merge() -> None:
@@ -221,36 +145,104 @@ def test_bad_input() -> None:
     assert type(model.fc1) is nn.Linear
 
 
-@pytest.mark.parametrize("dora", [False, True])
-def test_cascade_over_peft_is_the_engines(dora: bool) -> None:
-    """The same training through PEFT's tensors and through attach()."""
-    options = {"slow_rate": 0.5, "noise": 0.1, "seed": 3, "adapter_seed": 3}
-    model = network()
+LIFETIMES = ("removed", "persist", "per_step")
+
+
+def both_ways(
+    dora: bool, **options: Any
+) -> tuple[lorasc.torch.Attached, lorasc.torch.Cascade, list[nn.Parameter]]:
+    """The same adapters by attach() and over PEFT's tensors, and what PEFT trains."""
+    options = {"slow_rate": 0.5, "noise": 0.1, "seed": 3, "adapter_seed": 3} | options
     method = "lorasc+dora" if dora else "lorasc"
-    attached = lorasc.torch.attach(model, method=method, r=4, lora_alpha=8, **options)
-    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["fc1", "fc2"], use_dora=dora)
-    other = peft.get_peft_model(network(), config)
-    for name, layer in attached.layers.items():
-        getattr(other.base_model.model, name).lora_A["default"].weight.data.copy_(layer.lora_A)
-    cascade = lorasc.torch.Cascade(other, method=method, **options)
-    factors = [p for p in other.parameters() if p.requires_grad]
-    for _ in range(2):
-        losses = train(model, list(attached.parameters()), 5)
-        right = train(other, factors, 5)
-        assert np.abs(np.array(losses) - right).max() <= 1e-5
-        attached.end_cascade()
-        cascade.end_cascade()
+    attached = lorasc.torch.attach(network(), method=method, r=4, lora_alpha=8, **options)
+    other, factors = peft_twin(attached, use_dora=dora)
+    return attached, lorasc.torch.Cascade(other, method=method, **options), factors
+
+
+@pytest.mark.parametrize("lifetime", LIFETIMES)
+@pytest.mark.parametrize("dora", [False, True])
+def test_cascade_over_peft_is_the_engines(dora: bool, lifetime: str) -> None:
+    """The same training through PEFT's tensors and through attach()."""
+    attached, cascade, factors = both_ways(dora, noise_lifetime=lifetime)
+    for number in (1, 2):
+        if number > 1:
+            assert attached.end_cascade() == cascade.end_cascade() == number
+        losses = train(attached.model, list(attached.parameters()), 5, attached.end_step)
+        right = train(cascade.model, factors, 5, cascade.end_step)
+        assert np.abs(np.array(losses) - right).max() <= LOSS_LIMIT
     cascade.merge()
     attached.merge()
     x, _ = data()
-    torch.testing.assert_close(other(x), model(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(cascade.model(x), attached.model(x), rtol=1e-4, atol=1e-5)
+
+
+def base_weights(cascade: lorasc.torch.Cascade) -> dict[str, torch.Tensor]:
+    inner = cascade.model.base_model.model
+    return {name: getattr(inner, name).base_layer.weight.clone() for name in ("fc1", "fc2")}
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_noise_per_step_is_the_engines(dora: bool) -> None:
+    """The weight of each step is, to the bit, that of a run of the engine's own optimizer."""
+    _, cascade, _ = both_ways(dora, noise_lifetime="per_step")
+    plain = network()
+    model = lorasc.HostModel(
+        {name: getattr(plain, name).weight.detach().numpy() for name in ("fc1", "fc2")}
+    )
+    adapter = lorasc.Adapter(
+        model, method="lorasc+dora" if dora else "lorasc", r=4, lora_alpha=8, adapter_seed=3
+    )
+    trainer = lorasc.Trainer(
+        model, adapter, noise=0.1, noise_lifetime="per_step", seed=3, schedule="constant"
+    )
+    layers = {name: lorasc.Layer(trainer, name) for name in ("fc1", "fc2")}
+    seen = []
+    for _ in range(3):
+        weights = base_weights(cascade)
+        for name, layer in layers.items():
+            assert np.array_equal(weights[name].numpy(), layer.weight()), name
+            assert not np.array_equal(layer.weight(), getattr(plain, name).weight.detach()), name
+            x = np.ones((2, layer.in_features), np.float32)
+            layer.backward(x, layer.forward(x), needs_dx=False)
+        trainer.apply()
+        cascade.end_step()
+        seen.append(weights["fc1"])
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+
+
+def test_steps_that_were_not_told() -> None:
+    """Noise per step without end_step() would be the same noise throughout."""
+    for way in both_ways(False, noise_lifetime="per_step")[:2]:
+        train(way.model, list(way.factors()), 2)
+        with pytest.raises(lorasc.StateError, match="end_step"):
+            way.end_cascade()
+        way.end_step()
+        assert way.end_cascade() == 2
+
+
+@pytest.mark.parametrize("lifetime", LIFETIMES)
+@pytest.mark.parametrize("dora", [False, True])
+def test_states_over_peft(dora: bool, lifetime: str, tmp_path: Path) -> None:
+    """In the middle of a cascade: weights and factors come back to the bit."""
+    _, cascade, factors = both_ways(dora, noise_lifetime=lifetime)
+    train(cascade.model, factors, 2, cascade.end_step)
+    cascade.end_cascade()
+    train(cascade.model, factors, 2, cascade.end_step)
+    cascade.save_state(tmp_path / "state")
+    _, again, others = both_ways(dora, noise_lifetime=lifetime)
+    again.load_state(tmp_path / "state")
+    for found, expected in zip(others, factors, strict=True):
+        assert torch.equal(found, expected)
+    for name, expected in base_weights(cascade).items():
+        assert torch.equal(base_weights(again)[name], expected), name
 
 
 def test_cascade_refuses() -> None:
     with pytest.raises(lorasc.ArgumentError, match="no LoRA layer"):
         lorasc.torch.Cascade(network())
     other = peft.get_peft_model(network(), peft.LoraConfig(target_modules=["fc1"]))
-    with pytest.raises(lorasc.OptionError, match="per_step"):
-        lorasc.torch.Cascade(other, noise_lifetime="per_step")
     with pytest.raises(lorasc.OptionError, match="nonsense"):
         lorasc.torch.Cascade(other, nonsense=1)
+    with pytest.raises(lorasc.OptionError, match="meta"):
+        lorasc.torch.Cascade(other.to("meta"), noise_lifetime="per_step")

@@ -63,14 +63,14 @@ def backbone(path: Path) -> torch.nn.Module:
     )
 
 
-def attached_model(path: Path) -> tuple[torch.nn.Module, lorasc.torch.Attached]:
+def attached_model(path: Path, **noise: str) -> tuple[torch.nn.Module, lorasc.torch.Attached]:
     model = backbone(path)
-    attached = lorasc.torch.attach(model, target_modules="query,value", **OPTIONS)
+    attached = lorasc.torch.attach(model, target_modules="query,value", **OPTIONS, **noise)
     model.classifier.requires_grad_(True)
     return model, attached
 
 
-def peft_model(path: Path) -> tuple[torch.nn.Module, lorasc.torch.Cascade]:
+def peft_model(path: Path, **noise: str) -> tuple[torch.nn.Module, lorasc.torch.Cascade]:
     config = peft.LoraConfig(
         r=OPTIONS["r"],
         lora_alpha=OPTIONS["lora_alpha"],
@@ -79,16 +79,21 @@ def peft_model(path: Path) -> tuple[torch.nn.Module, lorasc.torch.Cascade]:
     )
     model = peft.get_peft_model(backbone(path), config)
     options = {key: OPTIONS[key] for key in ("adapter_seed", "seed", "noise", "slow_rate")}
-    return model, lorasc.torch.Cascade(model, **options)
+    return model, lorasc.torch.Cascade(model, **options, **noise)
 
 
 MODELS = {"attach": attached_model, "peft": peft_model}
 
 
 def train(
-    kind: str, path: Path, output: Path, resume: Path | None = None, **changes: Any
+    kind: str,
+    path: Path,
+    output: Path,
+    resume: Path | None = None,
+    noise_lifetime: str = "removed",
+    **changes: Any,
 ) -> tuple[torch.nn.Module, Watch]:
-    model, attached = MODELS[kind](path)
+    model, attached = MODELS[kind](path, noise_lifetime=noise_lifetime)
     examples, collator = rows(path)
     watch = Watch(attached)
     settings = {
@@ -118,9 +123,10 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: values.detach().clone() for name, values in model.state_dict().items()}
 
 
+@pytest.mark.parametrize("lifetime", ["removed", "per_step"])
 @pytest.mark.parametrize("kind", MODELS)
-def test_cascades_and_resuming(kind: str, minilm_path: Path, tmp_path: Path) -> None:
-    model, watch = train(kind, minilm_path, tmp_path / "whole")
+def test_cascades_and_resuming(kind: str, lifetime: str, minilm_path: Path, tmp_path: Path) -> None:
+    model, watch = train(kind, minilm_path, tmp_path / "whole", noise_lifetime=lifetime)
     length = STEPS // EPOCHS
     # The last cascade's end is left to the host.
     assert watch.cascades == [min(EPOCHS, step // length + 1) for step in range(1, STEPS + 1)]
@@ -132,7 +138,9 @@ def test_cascades_and_resuming(kind: str, minilm_path: Path, tmp_path: Path) -> 
 
     # Step 8 is within the second cascade.
     checkpoint = tmp_path / "whole" / "checkpoint-8"
-    again, resumed = train(kind, minilm_path, tmp_path / "whole", checkpoint)
+    again, resumed = train(
+        kind, minilm_path, tmp_path / "whole", checkpoint, noise_lifetime=lifetime
+    )
     assert resumed.cascades == watch.cascades[8:]
     assert resumed.rates == watch.rates[8:]
     found = weights(again)

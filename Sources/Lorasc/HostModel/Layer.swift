@@ -115,6 +115,17 @@ public final class Layer: @unchecked Sendable {
     }
   }
 
+  /// Writes W̃ (out, in), the weight beside which a training call sees the current expert: W_{t-1}
+  /// with this step's noise.
+  ///
+  /// - Throws: as `forward`
+  public func weight(into out: UnsafeMutablePointer<Float>) throws {
+    try trainer.onLayers {
+      try trainer.showTraining()
+      linear.weight.copy(inFeatures * outFeatures, to: out)
+    }
+  }
+
   // MARK: Backward
 
   /// Where a backward adds the gradients of an expert, instead of to the trainer's.

@@ -15,6 +15,20 @@ extension Trainer {
     pendingRows += rows
   }
 
+  /// An optimizer of the host's has made a step on the factors: what goes by steps goes on, noise per
+  /// step and the position that is saved.
+  ///
+  /// - Throws: `.state` where gradients are accumulated for `apply`
+  public func countStep() throws {
+    try exclusively {
+      guard sums.rows == 0 else {
+        throw LorascError(.state, "gradients are accumulated: apply or discard them first")
+      }
+      state.step += 1
+      state.cascadeStep += 1
+    }
+  }
+
   /// What lies on a matrix of the backbone in this cascade, beside persistent noise; nil: nothing.
   func noise(on matrix: Int) -> MatrixNoise? {
     cascadeNoise.on(matrix, of: model, plan.compute.kernels)

@@ -162,6 +162,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
             POINTER(structs.LayerGradients),
         ],
     ),
+    "lorasc_layer_weight": (_status, [_handle, _buffer, c_size_t, _need]),
+    "lorasc_trainer_count_step": (_status, [_handle]),
     # Functions bound to handles: their addresses, to be passed on to other libraries
     "lorasc_bind_interrupt": (_status, [_handle, POINTER(c_void_p)]),
     "lorasc_bind_forward": (_status, [_handle, POINTER(c_void_p)]),

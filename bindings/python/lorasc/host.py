@@ -17,6 +17,7 @@ from ._handle import Handle
 from ._library import library
 from ._options import Options, refuse_foreign
 from ._signatures import ScalarFunction
+from ._tensors import fill_floats
 from .adapter import Adapter
 from .errors import ArgumentError, Status, check, encode_text
 from .model import Model
@@ -237,6 +238,15 @@ class Layer(Handle):
             )
         )
         return dx
+
+    def weight(self) -> Floats:
+        """The weight beside which training sees the current expert: W with this step's noise.
+
+        Returns:
+            (out, in), a copy.
+        """
+        values = fill_floats(lambda *buffer: library().lorasc_layer_weight(self._handle, *buffer))
+        return values.reshape(self.out_features, self.in_features)
 
     def scalar(self) -> Any:
         """The merged weight as it is now as a plain C function ``double (*)(int n, double *x)``.

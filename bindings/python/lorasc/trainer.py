@@ -167,6 +167,16 @@ class Trainer(Handle):
         check(library().lorasc_trainer_cascade(self._handle, ctypes.byref(stats)))
         return from_struct(Stats, stats)
 
+    def count_step(self) -> None:
+        """Tells that an optimizer of the program's own, not ``apply``, has stepped the factors.
+
+        What goes by steps goes on: noise per step, and the position that is saved.
+
+        Raises:
+            StateError: gradients are accumulated.
+        """
+        check(library().lorasc_trainer_count_step(self._handle))
+
     def evaluate(self, dataset: Dataset | Batch, *, fast: bool = False) -> Evaluation:
         """Loss and accuracy without dropout, noise or label smoothing.
 

@@ -17,8 +17,14 @@ from ..reports import SaveReport
 from ..trainer import Trainer
 from ._linear import AdaptedLinear, host_matrix, is_linear
 from ._optimizer import reset_state
+from ._steps import is_per_step, require_steps
 
-REFUSED = ("bias", "modules_to_save", "ranks", "optimizer", "epochs", "head", "num_labels")
+REFUSED = frozenset(
+    "bias modules_to_save ranks head num_labels problem_type label_smoothing class_weights "
+    "optimizer learning_rate weight_decay beta1 beta2 eps momentum loraplus_lr_ratio "
+    "max_grad_norm schedule warmup_steps warmup_ratio min_lr_ratio rewarmup_ratio rewarmup_steps "
+    "epochs max_steps batch_size gradient_accumulation_steps shuffle".split()
+)
 """Options of what is PyTorch's own here, or would change a parameter's shape."""
 
 
@@ -40,6 +46,7 @@ class Attached:
         trainer: Trainer,
         layers: dict[str, AdaptedLinear],
         boundary_optimizer: tuple[str, float],
+        per_step: bool,
     ) -> None:
         self.model = model
         self.adapter = adapter
@@ -47,6 +54,7 @@ class Attached:
         self.layers = layers
         self._host = host
         self._boundary_optimizer = boundary_optimizer
+        self._per_step = per_step
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is trained: the factors, and whatever else of the model has requires_grad."""
@@ -62,6 +70,10 @@ class Attached:
         """The current cascade, from 1."""
         return self.trainer.info.cascade
 
+    def end_step(self) -> None:
+        """After each step of the optimizer, where ``noise_lifetime="per_step"``: other noise."""
+        self.trainer.count_step()
+
     def end_cascade(self, optimizer: torch.optim.Optimizer | None = None) -> int:
         """The slow update and the merge; then fresh experts, in the same parameters.
 
@@ -70,7 +82,11 @@ class Attached:
 
         Returns:
             The cascade that begins.
+
+        Raises:
+            StateError: noise per step, and no end_step(); or merged before.
         """
+        require_steps(self.trainer, self._per_step)
         cascade = self.trainer.cascade().cascade
         with torch.no_grad():
             for factor in self.factors():
@@ -131,8 +147,8 @@ def attach(model: nn.Module, method: str = "lorasc", **options: Any) -> Attached
         ArgumentError: a module on another device, or of another type.
         StateError: the model has adapters of this library already.
     """
-    for key in REFUSED:
-        if key in options:
+    for key in options:
+        if key in REFUSED:
             raise OptionError(Status.OPTION, f"option {key}: PyTorch's own here", key)
     modules = dict(model.named_modules())
     if any(isinstance(module, AdaptedLinear) for module in modules.values()):
@@ -171,7 +187,7 @@ def attach(model: nn.Module, method: str = "lorasc", **options: Any) -> Attached
         str(of["trainer"].get("boundary_optimizer", "reset")),
         float(of["trainer"].get("prune_ratio", 0.9)),
     )
-    return Attached(model, host, adapter, trainer, layers, boundary)
+    return Attached(model, host, adapter, trainer, layers, boundary, is_per_step(options))
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:

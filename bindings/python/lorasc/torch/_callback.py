@@ -74,7 +74,8 @@ class CascadeCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **of: Any
     ) -> None:
-        """Ends the cascade after its steps."""
+        """Ends the step, and the cascade after its steps."""
+        self.attached.end_step()
         if state.global_step >= state.max_steps:
             return
         if state.global_step - self._began >= self._length(args, state):

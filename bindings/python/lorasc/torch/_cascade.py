@@ -16,6 +16,7 @@ from ..errors import ArgumentError, OptionError, Status
 from ..host import HostMatrix, HostModel, Layer
 from ..trainer import Trainer
 from ._optimizer import reset_state
+from ._steps import is_per_step, require_steps
 
 
 class Cascade:
@@ -24,7 +25,8 @@ class Cascade:
     PyTorch trains A and B (and DoRA's m) as always. At each boundary the engine gets them as
     float32 copies on the CPU, computes what its own trainer would, to the same bits, and the
     result is written back: the merged weight, with the next cascade's noise, into ``base_layer``,
-    fresh factors into PEFT's parameters. Between boundaries nothing is in the way.
+    fresh factors into PEFT's parameters. Between boundaries nothing is in the way; only with
+    ``noise_lifetime="per_step"``, on the CPU, ``end_step`` writes each step's weight.
 
     Args:
         model: a PeftModel with one active LoRA adapter on linear layers, on any device.
@@ -34,7 +36,7 @@ class Cascade:
 
     Raises:
         ArgumentError: no LoRA layer, an embedding or a quantised layer among them.
-        OptionError: a bad option; ``noise_lifetime="per_step"``.
+        OptionError: a bad option; ``noise_lifetime="per_step"`` off the CPU.
     """
 
     def __init__(
@@ -43,17 +45,20 @@ class Cascade:
         optimizer: torch.optim.Optimizer | None = None,
         **options: Any,
     ) -> None:
-        if options.get("noise_lifetime") == "per_step":
-            raise OptionError(
-                Status.OPTION,
-                "option noise_lifetime: per_step is refused on weights that PyTorch owns",
-                "noise_lifetime",
-            )
         self.model = model
         self.optimizer = optimizer
         self._layers = dict(_lora_layers(model))
         if not self._layers:
             raise ArgumentError(Status.ARGUMENT, "the model has no LoRA layer of PEFT's", "model")
+        self._per_step = is_per_step(options)
+        for name, layer in self._layers.items():
+            device = layer.base.weight.device
+            if self._per_step and device.type != "cpu":
+                raise OptionError(
+                    Status.OPTION,
+                    f"option noise_lifetime: {name} is on {device}, and per_step is for the CPU",
+                    "noise_lifetime",
+                )
         self._boundary = (
             str(options.get("boundary_optimizer", "reset")),
             float(options.get("prune_ratio", 0.9)),
@@ -110,6 +115,12 @@ class Cascade:
         for layer in self._layers.values():
             yield from layer.factors.values()
 
+    def end_step(self) -> None:
+        """After each step of the optimizer, where ``noise_lifetime="per_step"``: other noise."""
+        self.trainer.count_step()
+        if self._per_step:
+            self._write_weights()
+
     def end_cascade(self, optimizer: torch.optim.Optimizer | None = None) -> int:
         """The boundary; see the class.
 
@@ -118,7 +129,11 @@ class Cascade:
 
         Returns:
             The cascade that begins.
+
+        Raises:
+            StateError: noise per step, and no end_step().
         """
+        require_steps(self.trainer, self._per_step)
         self._hand_over()
         cascade = self.trainer.cascade().cascade
         self._write_weights()
@@ -168,24 +183,9 @@ class Cascade:
                 layer.set_factor(kind, self.adapter[f"{name}.{kind}"])
 
     def _write_weights(self) -> None:
-        """The cascade's W̃ into the base layers.
-
-        The product of the identity with a weight beside which the expert is nothing is that
-        weight, to the bit.
-        """
-        zeroed = {}
+        """W̃ of the cascade, or of its next step, into the base layers."""
         for name, layer in self._layers.items():
-            key = f"{name}.lora_B.weight"
-            zeroed[key] = self.adapter[key]
-            self.adapter[key] = np.zeros_like(zeroed[key])
-            kind = "lora_magnitude_vector"
-            product = self._engine[name].forward(np.eye(layer.shape[1], dtype=np.float32))
-            if kind in layer.factors:
-                # DoRA's k = m / ‖W̃‖ is 1 only where m belongs to W̃: undo it.
-                product *= np.linalg.norm(product, axis=0) / self.adapter[f"{name}.{kind}"]
-            layer.set_weight(np.ascontiguousarray(product.T))
-        for key, values in zeroed.items():
-            self.adapter[key] = values
+            layer.set_weight(self._engine[name].weight())
 
 
 class _LoRALayer:
