@@ -19,11 +19,12 @@ from ._linear import AdaptedLinear, host_matrix, is_linear
 from ._optimizer import reset_state
 from ._steps import is_per_step, require_steps
 
-REFUSED = frozenset(
-    "bias modules_to_save ranks head num_labels problem_type label_smoothing class_weights "
-    "optimizer learning_rate weight_decay beta1 beta2 eps momentum loraplus_lr_ratio "
-    "max_grad_norm schedule warmup_steps warmup_ratio min_lr_ratio rewarmup_ratio rewarmup_steps "
-    "epochs max_steps batch_size gradient_accumulation_steps shuffle".split()
+REFUSED = (
+    *("bias", "modules_to_save", "ranks", "head", "num_labels", "problem_type"),
+    *("label_smoothing", "class_weights", "optimizer", "learning_rate", "weight_decay"),
+    *("beta1", "beta2", "eps", "momentum", "loraplus_lr_ratio", "max_grad_norm", "schedule"),
+    *("warmup_steps", "warmup_ratio", "min_lr_ratio", "rewarmup_steps", "rewarmup_ratio"),
+    *("epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "shuffle"),
 )
 """Options of what is PyTorch's own here, or would change a parameter's shape."""
 

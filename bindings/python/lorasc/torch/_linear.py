@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .. import _structs as structs
 from .._library import library
 from ..adapter import Adapter
-from ..errors import ArgumentError, StateError, Status, check, encode_text
+from ..errors import ArgumentError, DataError, StateError, Status, check, encode_text
 from ..host import ELEMENT_TYPES, HostMatrix, Layer, activations, layer_call
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
@@ -118,9 +118,20 @@ class AdaptedLinear(nn.Module):
         return self.base_layer.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Y = X Wᵀ + b with the adapted W, (..., in) to (..., out)."""
+        """Y = X Wᵀ + b with the adapted W, (..., in) to (..., out), in float32, of x's type.
+
+        Raises:
+            ArgumentError: x on another device than the CPU, or of no real floating type.
+            DataError: x with another number of features.
+        """
         if x.device.type != "cpu":
             raise ArgumentError(Status.ARGUMENT, f"x is on {x.device}, not the CPU", "x")
+        if not x.is_floating_point():
+            raise ArgumentError(Status.ARGUMENT, f"x is {x.dtype}, which is no floating type", "x")
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise DataError(
+                Status.SHAPE, f"x is {tuple(x.shape)}: {self.in_features} features are due", "x"
+            )
         self._calls += 1
         dtype = x.dtype
         y: Tensor = _Product.apply(
@@ -157,6 +168,8 @@ class _Product(torch.autograd.Function):
         y = torch.empty(*x.shape[:-1], layer.out_features)
         ctx.save_for_backward(x, a, b, magnitude)
         ctx.layer, ctx.key, ctx.training = layer, key, training
+        if x.numel() == 0:  # no memory either
+            return y
         check(
             library().lorasc_layer_forward(
                 layer._handle,
@@ -183,6 +196,8 @@ class _Product(torch.autograd.Function):
         gradients = [
             None if tensor is None else torch.zeros_like(tensor) for tensor in (a, b, magnitude)
         ]
+        if x.numel() == 0:
+            return dx, *gradients, None, None, None
         own = structs.sized(structs.LayerGradients)
         own.a, own.b, own.magnitude = (
             None if tensor is None else tensor.data_ptr() for tensor in gradients
@@ -207,7 +222,7 @@ def _rows(x: Tensor) -> Tensor:
 
 def _activations(x: Tensor) -> Any:
     features = x.shape[-1]
-    rows = x.numel() // features if features else 0
+    rows = x.numel() // features
     return activations(x.data_ptr(), 1, rows, rows * features, features)
 
 
