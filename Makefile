@@ -24,7 +24,8 @@ swift_test_flags := -c release --scratch-path .build-test -Xswiftc -enable-testi
   -Xswiftc -warnings-as-errors -Xcc -Werror
 ruff := .venv/bin/ruff
 ruff_config := --config bindings/python/pyproject.toml
-python_folders := bindings/python examples/python Tests/Python Tests/parity Tests/interop Benchmarks
+python_folders := bindings/python examples/python Tests/Python Tests/parity Tests/own-model \
+  Tests/interop Benchmarks
 swift_folders := Sources Tests Package.swift $(wildcard examples/swift)
 valgrind := valgrind -q --leak-check=full --show-leak-kinds=definite \
   --errors-for-leak-kinds=definite --error-exitcode=1
@@ -85,6 +86,15 @@ parity: python ## All methods on all architectures against live PEFT (SEED=0, CO
 	@scripts/system-packages fortunes
 	@scripts/python-env test Tests/Python/requirements.txt
 	@$(python) -W ignore Tests/parity/parity.py
+
+own-model: python ## The program's own model: gradients, PEFT, times, resuming, bad input (COUNT=100, PARTS)
+	@scripts/system-packages fortunes valgrind
+	@scripts/python-env test Tests/Python/requirements.txt
+	@$(with_library) $(MAKE) --no-print-directory -s -C Tests/C OUT=$(stage)/tests
+	@mkdir -p build/bench
+	@$(CC) $(strict_c) -O2 Benchmarks/layer.c $$($(with_library) pkg-config --cflags --libs lorasc openblas) \
+	  -Wl,-rpath,$(stage)/lib -o build/bench/layer
+	@$(python) -W ignore Tests/own-model/own_model.py $(if $(PARTS),--parts $(PARTS))
 
 interop: python ## Adapters and merged weights as GGUF, in llama.cpp (built from source: 20 minutes)
 	@scripts/system-packages fortunes g++
@@ -194,5 +204,5 @@ model_folder = $(python) -c 'import importlib.util as u, pathlib; \
 options_table = $(CC) $(strict_c) scripts/options-table.c $(link_lorasc) \
   -o $(stage)/options-table && $(stage)/options-table
 
-.PHONY: help demo test lib install python bench bench-step bench-generation parity interop check docs clean system \
+.PHONY: help demo test lib install python bench bench-step bench-generation parity own-model interop check docs clean system \
   onednn test-swift test-c test-examples test-docs test-python

@@ -2,10 +2,10 @@
 
     python Benchmarks/engines.py <engine> <job.json>
 
-The engine is "lorasc" or "peft". After its first step it writes a line of JSON, and another for
-each line that it reads: of a number of steps the seconds of each and the last loss, of
-`merge <folder>` the seconds that merging and saving takes; at the input's end its peak of
-resident memory.
+The engine is "lorasc", "peft" or "attach", the library's layers inside PyTorch. After its first
+step it writes a line of JSON, and another for each line that it reads: of a number of steps the
+seconds of each and the last loss, of `merge <folder>` the seconds that merging and saving takes; at
+the input's end its peak of resident memory.
 """
 
 from __future__ import annotations
@@ -63,13 +63,36 @@ def lorasc_engine(job: dict[str, Any]) -> tuple[Callable[[Arrays], Any], Step, M
 
 
 def peft_engine(job: dict[str, Any]) -> tuple[Callable[[Arrays], Any], Step, Merge]:
-    """PyTorch and PEFT, from the adapter that the library saved; rows padded to the longest.
+    """PyTorch and PEFT, from the adapter that the library saved."""
+    from peft import PeftModel
+
+    return torch_engine(
+        job, lambda base: PeftModel.from_pretrained(base, job["adapter"], is_trainable=True)
+    )
+
+
+def attach_engine(job: dict[str, Any]) -> tuple[Callable[[Arrays], Any], Step, Merge]:
+    """PyTorch with the library's layers in place of the adapted ones."""
+    import lorasc.torch
+
+    def adapt(base: Any) -> Any:
+        options = {key: job["options"][key] for key in ("r", "lora_alpha", "target_modules")}
+        lorasc.torch.attach(base, "lora", threads=job["threads"], **options)
+        base.classifier.requires_grad_(True)
+        return base
+
+    return torch_engine(job, adapt)
+
+
+def torch_engine(
+    job: dict[str, Any], adapt: Callable[[Any], Any]
+) -> tuple[Callable[[Arrays], Any], Step, Merge]:
+    """PyTorch and a transformers model with adapters; rows padded to the longest.
 
     bfloat16 is autocast, or the backbone's weights in it (PEFT leaves factors in float32).
     """
     import torch
     import transformers
-    from peft import PeftModel
 
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(job["threads"])
@@ -90,7 +113,7 @@ def peft_engine(job: dict[str, Any]) -> tuple[Callable[[Arrays], Any], Step, Mer
         changes["num_labels"] = options["num_labels"]
         changes |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
     base = kind.from_pretrained(job["model"], **changes)
-    model = PeftModel.from_pretrained(base, job["adapter"], is_trainable=True).train()
+    model = adapt(base).train()
     optimizer = torch.optim.AdamW(
         [one for one in model.parameters() if one.requires_grad], lr=LEARNING_RATE, weight_decay=0
     )
@@ -127,7 +150,7 @@ def peft_engine(job: dict[str, Any]) -> tuple[Callable[[Arrays], Any], Step, Mer
     return prepare, step, merge
 
 
-ENGINES = {"lorasc": lorasc_engine, "peft": peft_engine}
+ENGINES = {"lorasc": lorasc_engine, "peft": peft_engine, "attach": attach_engine}
 
 
 def peak_mebibytes() -> float:

@@ -114,6 +114,26 @@ def test_options() -> None:
         lorasc.torch.attach(network(), nonsense=1)
 
 
+def test_calls_in_another_order() -> None:
+    model = network()
+    with pytest.raises(lorasc.DataError):
+        lorasc.torch.attach(model, target_modules="nowhere")
+    attached = lorasc.torch.attach(model, method="lora", **OPTIONS)
+    with pytest.raises(lorasc.StateError, match="already"):
+        lorasc.torch.attach(model, method="lora")
+    x = torch.randn(2, 3, 7, requires_grad=True)
+    with pytest.raises(lorasc.StateError, match="evaluation"):
+        model.eval()(x).sum().backward()
+    model.train()
+    loss = model(x).sum()
+    with torch.no_grad():
+        attached.layers["fc2"].lora_A.add_(1)
+    with pytest.raises(RuntimeError, match="inplace"):
+        loss.backward()
+    attached.detach()
+    assert type(model.fc1) is nn.Linear
+
+
 def test_after_the_end() -> None:
     """Layers that were freed, merged or detached, and handles of the engine's that were closed."""
     x = torch.ones(2, 6)
