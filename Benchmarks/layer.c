@@ -56,7 +56,8 @@ static host host_open(int rows, int in, int out, int rank) {
   char r[8];
   snprintf(r, sizeof r, "%d", rank);
   const char *settings[][2] = {{"method", "lora"}, {"r", r}, {"lora_alpha", r}, {"threads", "1"},
-                               {"schedule", "constant"}, {"max_batch_tokens", "32"}};
+                               {"schedule", "constant"}, {"max_batch_tokens", "32"},
+                               {"products", "openblas"}};
   lorasc_matrix matrix = {.struct_size = sizeof matrix, .name = "w", .values = w,
                           .out_features = (size_t)out, .in_features = (size_t)in, .bias = bias};
   check(lorasc_options_create(&h.options));

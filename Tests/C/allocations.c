@@ -54,6 +54,51 @@ static double allocations_of_a_step(const char *settings) {
   return each;
 }
 
+/* Allocations of the library in one forward and backward of a layer, gradients into the caller's
+ * memory, after the first ones. */
+static double allocations_of_a_layer_call(const char *settings) {
+  enum { ROWS = 20, RANK = 4, VALUES = ROWS * TINY_HIDDEN };
+  static float x[VALUES], y[VALUES], dx[VALUES], a[RANK * TINY_HIDDEN], b[TINY_HIDDEN * RANK],
+      magnitude[TINY_HIDDEN];
+  lorasc_activations in = {.struct_size = sizeof in, .values = x, .batch = 2, .tokens = ROWS / 2};
+  lorasc_activations out = in, down = in;
+  const lorasc_layer_gradients gradients = {.struct_size = sizeof gradients, .a = a, .b = b,
+                                            .magnitude = magnitude};
+  fixture f;
+  lorasc_layer *layer = NULL;
+  double each = -1;
+  char all[256];
+  out.values = y;
+  down.values = dx;
+  snprintf(all, sizeof all, "schedule=constant products=openblas r=4 %s", settings);
+  if (fixture_open(&f, all) &&
+      CHECK_OK(lorasc_layer_create(f.trainer, "encoder.layer.0.attention.self.query", &layer))) {
+    bool good = true;
+    long before = 0;
+    for (int i = 0; i < WARM_UP + STEPS; i++) {
+      if (i == WARM_UP) before = asked;
+      good = good && lorasc_layer_forward(layer, &in, &out, NULL) == LORASC_OK &&
+             lorasc_layer_backward(layer, &in, &out, &down, NULL, &gradients) == LORASC_OK;
+    }
+    if (good) each = (double)(asked - before) / STEPS;
+  }
+  lorasc_layer_free(layer);
+  fixture_close(&f);
+  return each;
+}
+
+static void layer_calls_allocate_nothing(void) {
+  static const char *const settings[] = {"threads=1 method=lora", "threads=2 method=dora",
+                                         "threads=2 method=lorasc lora_dropout=0.1"};
+  for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+    check_about(settings[i]);
+    double each = allocations_of_a_layer_call(settings[i]);
+    printf("a layer, %s: %g allocations a forward and backward\n", settings[i], each);
+    CHECK(each == 0);
+  }
+  check_about(NULL);
+}
+
 static void the_counter_counts(void) {
   long before = asked;
   free(malloc(10));
@@ -108,6 +153,7 @@ static void many_steps_take_no_more_memory(void) {
 int main(int argc, char **argv) {
   const test tests[] = {{"the_counter_counts", the_counter_counts},
                         {"steps_allocate_nothing", steps_allocate_nothing},
+                        {"layer_calls_allocate_nothing", layer_calls_allocate_nothing},
                         {"many_steps_take_no_more_memory", many_steps_take_no_more_memory},
                         {NULL, NULL}};
   if (!fixture_folder_make()) return 1;

@@ -93,22 +93,22 @@ public final class Layer: @unchecked Sendable {
       switch call.weights {
       case .training:
         try trainer.showTraining()
-        try forBlocks(call, [x, y]) { part, rows, dropout in
+        try forBlocks(call, x, y) { block in
           if call.isShare {
             try share.forward(
-              linear, part[0], ldx: x.tokenStride, part[1], ldy: y.tokenStride, rows: rows, dropout,
-              compute)
+              linear, block.x, ldx: x.tokenStride, block.y, ldy: y.tokenStride, rows: block.rows,
+              block.dropout, compute)
           } else {
             linear.forward(
-              part[0], ldx: x.tokenStride, part[1], ldy: y.tokenStride, rows: rows,
-              dropout: dropout, compute)
+              block.x, ldx: x.tokenStride, block.y, ldy: y.tokenStride, rows: block.rows,
+              dropout: block.dropout, compute)
           }
         }
       case .view(let view):
         let weight = try share.weight(of: view, isShare: call.isShare)
-        try forBlocks(call, [x, y]) { part, rows, _ in
+        try forBlocks(call, x, y) { block in
           try weight.forward(
-            linear, part[0], ldx: x.tokenStride, part[1], ldy: y.tokenStride, rows: rows,
+            linear, block.x, ldx: x.tokenStride, block.y, ldy: y.tokenStride, rows: block.rows,
             isShare: call.isShare, compute)
         }
       }
@@ -168,20 +168,18 @@ public final class Layer: @unchecked Sendable {
       defer { linear.expert = own }
       if let gradients { linear.expert = try own?.adding(to: gradients, module) }
       let compute = trainer.plan.compute
-      let parts = [x, gradient] + (dx.map { [$0] } ?? [])
-      try forBlocks(call, parts) { part, rows, dropout in
-        let down = part.count > 2 ? part[2] : nil
-        let lddx = dx?.tokenStride ?? 0
+      let lddx = dx?.tokenStride ?? 0
+      try forBlocks(call, x, gradient, dx) { block in
         if call.isShare {
           try share.backward(
-            linear, part[1], lddy: gradient.tokenStride, x: part[0], ldx: x.tokenStride, dx: down,
-            lddx: lddx, rows: rows, dropout, compute)
+            linear, block.y, lddy: gradient.tokenStride, x: block.x, ldx: x.tokenStride,
+            dx: block.dx, lddx: lddx, rows: block.rows, block.dropout, compute)
         } else {
           linear.remember(
-            part[0], ldx: x.tokenStride, rows: rows, dropout: dropout, compute)
+            block.x, ldx: x.tokenStride, rows: block.rows, dropout: block.dropout, compute)
           linear.backward(
-            part[1], lddy: gradient.tokenStride, x: part[0], ldx: x.tokenStride, dx: down,
-            lddx: lddx, rows: rows, dropout: dropout, compute)
+            block.y, lddy: gradient.tokenStride, x: block.x, ldx: x.tokenStride, dx: block.dx,
+            lddx: lddx, rows: block.rows, dropout: block.dropout, compute)
         }
       }
       if gradients == nil { trainer.countLayerGradients(rows: x.rows) }
@@ -204,21 +202,36 @@ public final class Layer: @unchecked Sendable {
     }
   }
 
-  /// body(pointers, rows, dropout) over blocks of rows that the plan's buffers hold.
+  /// Rows of a call that the plan's buffers hold.
+  private struct Block {
+    let x: UnsafeMutablePointer<Float>
+    /// Y or its gradient
+    let y: UnsafeMutablePointer<Float>
+    let dx: UnsafeMutablePointer<Float>?
+    let rows: Int
+    let dropout: DropoutPlan
+  }
+
+  /// body(block) over all rows.
   private func forBlocks(
-    _ call: Call, _ all: [Activations],
-    _ body: ([UnsafeMutablePointer<Float>], Int, DropoutPlan) throws -> Void
+    _ call: Call, _ x: Activations, _ y: Activations, _ dx: Activations? = nil,
+    _ body: (Block) throws -> Void
   ) throws {
-    let isWhole = all.allSatisfy(\.isOneRun)
+    let isWhole = x.isOneRun && y.isOneRun && dx?.isOneRun ?? true
     let dropout = trainer.settings.dropout(
       key: call.key, ofAdapter: trainer.adapter.settings.dropout)
     var number = 0
-    for run in 0..<(isWhole ? 1 : all[0].batch) {
-      let rows = all[0].run(run, wholly: isWhole).rows
-      for start in stride(from: 0, to: rows, by: block) {
+    func rows(_ all: Activations, _ run: Int, from start: Int) -> UnsafeMutablePointer<Float> {
+      all.run(run, wholly: isWhole).values + start * all.tokenStride
+    }
+    for run in 0..<(isWhole ? 1 : x.batch) {
+      let count = x.run(run, wholly: isWhole).rows
+      for start in stride(from: 0, to: count, by: block) {
         try body(
-          all.map { $0.run(run, wholly: isWhole).values + start * $0.tokenStride },
-          min(block, rows - start), dropout.part(number))
+          Block(
+            x: rows(x, run, from: start), y: rows(y, run, from: start),
+            dx: dx.map { rows($0, run, from: start) }, rows: min(block, count - start),
+            dropout: dropout.part(number)))
         number += 1
       }
     }
