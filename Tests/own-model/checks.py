@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,7 +40,11 @@ class Check:
 
 
 def write_report(path: Path, checks: Sequence[Check]) -> None:
-    """All checks as a JSON list."""
+    """All checks as a JSON list; a figure that is no number is null."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [asdict(check) | {"ok": check.ok} for check in checks]
+    rows = [
+        asdict(check)
+        | {"figure": check.figure if math.isfinite(check.figure) else None, "ok": check.ok}
+        for check in checks
+    ]
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
