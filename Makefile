@@ -94,7 +94,7 @@ own-model: python ## The program's own model: gradients, PEFT, times, resuming, 
 	@mkdir -p build/bench
 	@$(CC) $(strict_c) -O2 Benchmarks/layer.c $$($(with_library) pkg-config --cflags --libs lorasc openblas) \
 	  -Wl,-rpath,$(stage)/lib -o build/bench/layer
-	@$(python) -W ignore Tests/own-model/own_model.py $(if $(PARTS),--parts $(PARTS))
+	@VALGRIND="$(valgrind)" $(python) -W ignore Tests/own-model/own_model.py $(if $(PARTS),--parts $(PARTS))
 
 interop: python ## Adapters and merged weights as GGUF, in llama.cpp (built from source: 20 minutes)
 	@scripts/system-packages fortunes g++

@@ -13,14 +13,8 @@ from pathlib import Path
 from checks import Check
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-VALGRIND = (
-    "valgrind",
-    "-q",
-    "--leak-check=full",
-    "--show-leak-kinds=definite",
-    "--errors-for-leak-kinds=definite",
-    "--error-exitcode=1",
-)
+VALGRIND = (os.environ.get("VALGRIND") or "valgrind -q --error-exitcode=1").split()
+"""The Makefile's, with its settings of leaks."""
 LAYERS = ("build/tests/contract", "layers")
 BOUND = {
     "layers and bound functions from C": LAYERS,

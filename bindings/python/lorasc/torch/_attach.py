@@ -140,7 +140,7 @@ def attach(model: nn.Module, method: str = "lorasc", **options: Any) -> Attached
         options: of scopes "adapter" and "trainer", and ``threads``. ``target_modules`` follows
             PEFT's rules on the model's own names; "auto": the modules that are PEFT's default for
             the model, else all linear ones but the output layer. The loss, the optimizer and the
-            schedule are PyTorch's.
+            schedule are PyTorch's: options of theirs are refused, see docs/host-models.md.
 
     Raises:
         OptionError: a bad option, or one of what is PyTorch's here.
