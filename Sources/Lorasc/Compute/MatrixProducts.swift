@@ -50,13 +50,6 @@ enum MatrixProducts: String, CaseIterable, Sendable {
     ldc: Int, alpha: Float = 1, beta: Float = 0
   ) {
     guard m > 0, n > 0 else { return }
-    if m == 1, k > 0 {
-      // A product with one row reads B once and does nothing else: sgemm would copy B first.
-      return cblas_sgemv(
-        CblasRowMajor, transposeB ? CblasNoTrans : CblasTrans, blasint(transposeB ? n : k),
-        blasint(transposeB ? k : n), alpha, b, blasint(ldb), a, blasint(transposeA ? lda : 1),
-        beta, c, 1)
-    }
     // oneDNN leaves C as it is for k = 0.
     if self == .onednn, k > 0,
       lorasc_onednn_sgemm(
@@ -64,6 +57,13 @@ enum MatrixProducts: String, CaseIterable, Sendable {
         beta, c, Int64(ldc))
     {
       return
+    }
+    if m == 1, k > 0 {
+      // A product with one row reads B once and does nothing else: sgemm would copy B first.
+      return cblas_sgemv(
+        CblasRowMajor, transposeB ? CblasNoTrans : CblasTrans, blasint(transposeB ? n : k),
+        blasint(transposeB ? k : n), alpha, b, blasint(ldb), a, blasint(transposeA ? lda : 1),
+        beta, c, 1)
     }
     cblas_sgemm(
       CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
