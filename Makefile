@@ -150,7 +150,7 @@ c-tests: lib
 
 # Left out: the long ones, and the fork, whose child has lost the threads that own memory.
 under_valgrind := library layers options model struct handles pointers batch adapter training cascade \
-  predictions merged generation run_events run_interrupted_by threads_busy
+  predictions merged generation data_callback loss_callback run_events run_interrupted_by threads_busy
 test-c: c-tests test-packages
 	build/tests/contract
 	build/tests/random_calls

@@ -36,10 +36,10 @@
  *           A trainer keeps its model and adapter alive: the order of frees is
  *           free. A freed, foreign or wrong-kind handle gets LORASC_E_HANDLE.
  * Memory.   Buffers are the caller's. Input pointers are read during the call
- *           only, except those of a dataset (see there). Functions that fill a
- *           buffer take its capacity and report the size needed: with buffer NULL
- *           or too small they write nothing but *need, and return LORASC_E_BUFFER
- *           (LORASC_OK where buffer is NULL and capacity 0).
+ *           only, except those of a dataset and of a loss (see there). Functions
+ *           that fill a buffer take its capacity and report the size needed: with
+ *           buffer NULL or too small they write nothing but *need, and return
+ *           LORASC_E_BUFFER (LORASC_OK where buffer is NULL and capacity 0).
  * Strings.  UTF-8, NUL-terminated, copied by the library.
  * Structs.  Those with struct_size: set it to sizeof before the call. The library
  *           reads and writes no more than that, so old programs keep working.
@@ -279,6 +279,35 @@ typedef struct lorasc_dataset lorasc_dataset;
  * unchanged, until the dataset is freed and no call uses it. Offsets are checked here;
  * ids and labels when they are used, against the model. E_SHAPE. Since 0.1. */
 lorasc_status lorasc_dataset_create(const lorasc_batch *rows, lorasc_dataset **dataset);
+
+/* Rows that the library asks for. */
+typedef struct lorasc_rows {
+  uint32_t struct_size;
+  uint32_t reserved;
+  size_t count;
+  const size_t *numbers;     /* count rows of the dataset, from 0, in this order          */
+  const lorasc_batch *batch; /* to be set: exactly these rows in this order. It and its
+                                arrays stay the caller's                                  */
+} lorasc_rows;
+
+/* Sets rows->batch; what it points at must stay as it is until the next request of the same call
+ * of the library, or that call's end. Non-zero ends the call: LORASC_E_CANCELLED. Runs on the
+ * calling thread, and where several calls use the dataset at once, in each of them. It may use the
+ * library; the trainer that asks, and its adapter, are E_BUSY, except for
+ * lorasc_trainer_interrupt. */
+typedef int32_t (*lorasc_rows_fn)(lorasc_rows *rows, void *user);
+
+/* A dataset of `rows` rows (1 to 2^31 - 1) that are asked for while it is used: at most
+ * `batch_size` examples at once, in the order of training (the same seed: the same order), each
+ * once an epoch, and in their own order by evaluations. Everything else is as with rows in
+ * memory: the same rows give the same bits, in a resumed run too. But a bad row is met only when
+ * its turn comes: it stops a run with the status of bad rows (E_SHAPE where the batch has another
+ * number of rows; messages count rows within the batch), the trainer is as after its last whole
+ * step, and the next call goes on there. Callback and `user` must stay until the dataset is freed
+ * and no call uses it. E_ARGUMENT for NULL, E_SHAPE for a number of rows out of range.
+ * Since 0.1. */
+lorasc_status lorasc_dataset_from_callback(size_t rows, lorasc_rows_fn read, void *user,
+                                           lorasc_dataset **dataset);
 size_t lorasc_dataset_rows(lorasc_dataset *dataset);
 void lorasc_dataset_free(lorasc_dataset *dataset);
 
@@ -582,13 +611,58 @@ typedef struct lorasc_evaluation {
   double loss_weight;
   double accuracy;    /* share of rows, or tokens, whose largest logit is the label;
                          NaN for regression                                      */
-  double perplexity;  /* head lm: e^loss, else NaN. Since 0.1                    */
+  double perplexity;  /* head lm: e^loss of the built-in loss, else NaN. Since 0.1 */
 } lorasc_evaluation;
 
 /* Loss and accuracy without dropout, noise or label smoothing, of the merged view, or of
  * the fast one (fast != 0). */
 lorasc_status lorasc_trainer_evaluate(lorasc_trainer *trainer, lorasc_dataset *dataset,
                                       int32_t fast, lorasc_evaluation *evaluation);
+
+/* Outputs of rows that are computed together, for a loss of the host's: of head lm the tokens that
+ * carry a loss, chunk by chunk; of head token all tokens; of head embedding the n anchors'
+ * similarities to the candidates, the rows between the anchors; else all rows. */
+typedef struct lorasc_outputs {
+  uint32_t struct_size;
+  uint32_t reserved;
+  size_t count;           /* items: rows, tokens or anchors                               */
+  size_t width;           /* num_labels; lm: the vocabulary; embedding: candidates        */
+  const float *logits;    /* (count, width)                                               */
+  float *gradient;        /* (count, width): d loss / d logits, to be written, zero at
+                             first; NULL: only the loss is asked for                      */
+  const int32_t *labels;  /* (count) classes, ids of tokens, or candidates; -100: the
+                             item has no loss. NULL where targets stand for them          */
+  const float *targets;   /* (count, width), or NULL                                      */
+  const float *weights;   /* (count): row weight times token weight                       */
+  const size_t *rows;     /* (count): rows of the dataset, or of the batch of
+                             lorasc_trainer_accumulate, from 0                            */
+  const size_t *places;   /* (count): places of the labels in their rows, from 0, where
+                             items are tokens, else NULL                                  */
+  double loss;            /* to be set: the weighted sum over the items                   */
+  double loss_weight;     /* by which loss and gradient are divided at last: at first the
+                             sum of the weights of items with a label; may be set, >= 0   */
+} lorasc_outputs;
+
+/* On the calling thread. Non-zero ends the call: LORASC_E_CANCELLED. All of `outputs` is valid
+ * during the callback. It may use the library; the trainer, and its adapter, are E_BUSY, except
+ * for lorasc_trainer_interrupt. */
+typedef int32_t (*lorasc_loss_fn)(lorasc_outputs *outputs, void *user);
+
+/* A loss of the host's in place of the built-in one, for accumulate, run and evaluate; NULL gives
+ * the built-in one back. Loss and gradient are sums, as all that is accumulated: they are divided
+ * once, by the total of loss_weight, when the step is applied. Labels and targets are needed and
+ * checked as without it, and accuracies are those of the logits; e^loss has no meaning, so
+ * perplexity is NaN. It isn't called where nothing carries a loss, and twice for a chunk of head
+ * lm whose output layer is trained: first for the loss alone. Head lm takes a buffer for the
+ * gradient of a chunk, at most 32 MiB, or 16 rows of the vocabulary.
+ * E_CANCELLED and E_NONFINITE (subject: "loss", "loss_weight" or "gradient") leave what was
+ * accumulated as it was, except that where the output layer of head lm is trained, they drop it.
+ * A saved state holds that there was such a loss, not the function: set it before
+ * lorasc_trainer_resume, which is an E_MISMATCH (subject: "loss") where one has a loss of the
+ * host's and the other not. Callback and `user` must stay until another is set or the trainer is
+ * freed. E_OPTION with label_smoothing or class_weights, which belong to the built-in loss;
+ * E_STATE with gradients accumulated; E_MEMORY. Since 0.1. */
+lorasc_status lorasc_trainer_set_loss(lorasc_trainer *trainer, lorasc_loss_fn loss, void *user);
 
 typedef enum lorasc_event {
   LORASC_EVENT_STEP = 1,       /* an optimizer step is done                       */
@@ -685,8 +759,8 @@ void lorasc_trainer_free(lorasc_trainer *trainer);
  * The trainer steps all layers as one: it clips over all of them, ends the cascade
  * (lorasc_trainer_cascade), saves and resumes; lorasc_adapter_save writes PEFT's files, and
  * lorasc_adapter_merge a folder with model.safetensors alone. What needs a forward pass of the
- * whole model (accumulate, run, evaluate, predict) is an E_STATE. Gradients are those of the
- * host's whole loss: apply divides them by nothing. */
+ * whole model (accumulate, run, evaluate, set_loss, predict) is an E_STATE. Gradients are those
+ * of the host's whole loss: apply divides them by nothing. */
 
 typedef enum lorasc_element_type {
   LORASC_FLOAT32 = 0,

@@ -36,15 +36,15 @@ int posix_memalign(void **memory, size_t alignment, size_t size) {
 
 enum { WARM_UP = 3, STEPS = 20 };
 
-/* Allocations of the library in one step after the first ones. */
-static double allocations_of_a_step(const char *settings) {
+/* Allocations of the library in one step after the first ones; `loss` may be NULL. */
+static double allocations_of_a_step(const char *path, const char *settings, lorasc_loss_fn loss) {
   fixture f;
   double each = -1;
   char all[256];
   /* oneDNN allocates and frees within each product. */
   snprintf(all, sizeof all, "schedule=constant products=openblas %s", settings);
-  if (fixture_open(&f, all)) {
-    bool good = true;
+  if (fixture_open_on(&f, path, all)) {
+    bool good = CHECK_OK(lorasc_trainer_set_loss(f.trainer, loss, NULL));
     for (int i = 0; i < WARM_UP; i++) good = good && step(&f);
     long before = asked;
     for (int i = 0; i < STEPS; i++) good = good && step(&f);
@@ -120,11 +120,42 @@ static void steps_allocate_nothing(void) {
   };
   for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
     check_about(settings[i]);
-    double each = allocations_of_a_step(settings[i]);
+    double each = allocations_of_a_step(tiny_model_path(), settings[i], NULL);
     printf("%s: %g allocations a step\n", settings[i], each);
     CHECK(each == 0);
   }
   check_about(NULL);
+}
+
+static void steps_with_a_loss_allocate_nothing(void) {
+  CHECK(allocations_of_a_step(tiny_model_path(), "threads=2", cross_entropy) == 0);
+  CHECK(allocations_of_a_step(tiny_decoder_path(), "threads=2 head=lm num_labels=0",
+                              cross_entropy) == 0);
+}
+
+static int32_t count_a_step(const lorasc_progress *progress, void *user) {
+  long *counts = user;
+  if (progress->event == LORASC_EVENT_STEP) counts[progress->step] = asked;
+  return 0;
+}
+
+static void steps_of_a_run_with_callbacks_allocate_nothing(void) {
+  enum { ALL = FIXTURE_ROWS / 2 };
+  fixture f;
+  static row_source source;
+  long counts[ALL + 1] = {0};
+  lorasc_dataset *dataset = NULL;
+  if (fixture_open(&f, "threads=2 epochs=1 batch_size=2 products=openblas")) {
+    source.rows = &f.rows;
+    CHECK_OK(lorasc_dataset_from_callback(FIXTURE_ROWS, read_rows, &source, &dataset));
+    CHECK_OK(lorasc_trainer_set_loss(f.trainer, cross_entropy, NULL));
+    CHECK_OK(lorasc_trainer_run(f.trainer, dataset, NULL, count_a_step, counts));
+    CHECK(counts[WARM_UP] > 0 && counts[ALL] == counts[WARM_UP]);
+    printf("a run with callbacks: %ld allocations in %d steps\n", counts[ALL] - counts[WARM_UP],
+           ALL - WARM_UP);
+  }
+  lorasc_dataset_free(dataset);
+  fixture_close(&f);
 }
 
 static long resident_kibibytes(void) {
@@ -154,6 +185,10 @@ int main(int argc, char **argv) {
   const test tests[] = {{"the_counter_counts", the_counter_counts},
                         {"steps_allocate_nothing", steps_allocate_nothing},
                         {"layer_calls_allocate_nothing", layer_calls_allocate_nothing},
+                        {"steps_with_a_loss_allocate_nothing",
+                         steps_with_a_loss_allocate_nothing},
+                        {"steps_of_a_run_with_callbacks_allocate_nothing",
+                         steps_of_a_run_with_callbacks_allocate_nothing},
                         {"many_steps_take_no_more_memory", many_steps_take_no_more_memory},
                         {NULL, NULL}};
   if (!fixture_folder_make()) return 1;

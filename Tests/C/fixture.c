@@ -52,13 +52,17 @@ bool options_make(lorasc_options **options, const char *settings) {
 }
 
 bool fixture_open(fixture *f, const char *settings) {
+  return fixture_open_on(f, tiny_model_path(), settings);
+}
+
+bool fixture_open_on(fixture *f, const char *path, const char *settings) {
   char all[512];
   memset(f, 0, sizeof *f);
   snprintf(all, sizeof all,
            "num_labels=3 r=4 lora_alpha=8 batch_size=8 max_batch_tokens=512 threads=1 %s",
            settings);
   return CHECK(tiny_rows_make(&f->rows, FIXTURE_ROWS, 1)) && options_make(&f->options, all) &&
-         CHECK_OK(lorasc_model_open(tiny_model_path(), f->options, &f->model)) &&
+         CHECK_OK(lorasc_model_open(path, f->options, &f->model)) &&
          CHECK_OK(lorasc_adapter_create(f->model, f->options, NULL, &f->adapter)) &&
          CHECK_OK(lorasc_trainer_create(f->model, f->adapter, f->options, &f->trainer)) &&
          CHECK_OK(lorasc_dataset_create(&f->rows.batch, &f->dataset));
@@ -114,4 +118,50 @@ double largest_difference(const float *a, const float *b, size_t count) {
 bool step(fixture *f) {
   return CHECK_OK(lorasc_trainer_accumulate(f->trainer, &f->rows.batch, NULL)) &&
          CHECK_OK(lorasc_trainer_apply(f->trainer, NULL));
+}
+
+int32_t read_rows(lorasc_rows *rows, void *user) {
+  row_source *source = user;
+  const tiny_rows *from = source->rows;
+  if (!CHECK(rows->struct_size == sizeof *rows && rows->batch == NULL) ||
+      !CHECK(rows->count > 0 && rows->count <= SOURCE_ROWS))
+    return -1;
+  source->asked += rows->count;
+  source->requests++;
+  source->offsets[0] = 0;
+  for (size_t i = 0; i < rows->count; i++) {
+    size_t row = rows->numbers[i];
+    if (!CHECK(row < from->batch.rows)) return -1;
+    int64_t start = from->offsets[row], length = from->offsets[row + 1] - start;
+    if (!CHECK(source->offsets[i] + length <= SOURCE_TOKENS)) return -1;
+    memcpy(source->tokens + source->offsets[i], from->tokens + start,
+           (size_t)length * sizeof *source->tokens);
+    source->offsets[i + 1] = source->offsets[i] + length;
+    source->labels[i] = from->labels[row];
+  }
+  source->batch = (lorasc_batch){.struct_size = sizeof source->batch,
+                                 .rows = rows->count,
+                                 .tokens = source->tokens,
+                                 .offsets = source->offsets,
+                                 .labels = source->labels};
+  rows->batch = &source->batch;
+  return 0;
+}
+
+int32_t cross_entropy(lorasc_outputs *outputs, void *user) {
+  (void)user;
+  for (size_t i = 0; i < outputs->count; i++) {
+    const float *z = outputs->logits + i * outputs->width;
+    int32_t label = outputs->labels[i];
+    double weight = outputs->weights[i], largest = -INFINITY, total = 0;
+    if (label < 0 || weight == 0) continue;
+    for (size_t c = 0; c < outputs->width; c++) largest = fmax(largest, z[c]);
+    for (size_t c = 0; c < outputs->width; c++) total += exp(z[c] - largest);
+    double log_total = log(total) + largest;
+    outputs->loss += weight * (log_total - z[label]);
+    for (size_t c = 0; outputs->gradient && c < outputs->width; c++)
+      outputs->gradient[i * outputs->width + c] =
+          (float)(weight * (exp(z[c] - log_total) - (c == (size_t)label)));
+  }
+  return 0;
 }

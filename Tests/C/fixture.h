@@ -27,6 +27,8 @@ const char *tiny_decoder_path(void);
 bool options_make(lorasc_options **options, const char *settings);
 /* Opens everything, with small plans; `settings` win. */
 bool fixture_open(fixture *f, const char *settings);
+/* The same on the model of a folder. */
+bool fixture_open_on(fixture *f, const char *path, const char *settings);
 void fixture_close(fixture *f);
 
 /* All trainable tensors, one after another. Free it with free(). */
@@ -37,5 +39,19 @@ double largest_difference(const float *a, const float *b, size_t count);
 
 /* One accumulate and apply of the fixture's rows. */
 bool step(fixture *f);
+
+/* Rows for lorasc_dataset_from_callback, copied into arrays of its own at each request. */
+enum { SOURCE_ROWS = 64, SOURCE_TOKENS = 1024 };
+typedef struct row_source {
+  const tiny_rows *rows;
+  size_t asked, requests; /* rows and requests so far */
+  lorasc_batch batch;
+  int32_t tokens[SOURCE_TOKENS], labels[SOURCE_ROWS];
+  int64_t offsets[SOURCE_ROWS + 1];
+} row_source;
+int32_t read_rows(lorasc_rows *rows, void *source);
+
+/* The built-in cross-entropy as a loss of the host's, in the same arithmetic. */
+int32_t cross_entropy(lorasc_outputs *outputs, void *user);
 
 #endif

@@ -237,6 +237,39 @@ static int32_t progress(const lorasc_progress *now, void *user) {
   }
 }
 
+/* Rows of a dataset, now and then with something wrong. */
+static int32_t read_some(lorasc_rows *request, void *user) {
+  static row_source source;
+  source.rows = user;
+  int32_t status = read_rows(request, &source);
+  switch (pick(40)) {
+    case 0: return 1;
+    case 1: request->batch = NULL; return 0;
+    case 2: request->batch = batch(); return 0;
+    case 3: source.tokens[0] = (int32_t)next_random(&state); return status;
+    case 4: source.offsets[pick(request->count + 1)] = (int64_t)next_random(&state); return status;
+    case 5: source.batch.rows = (size_t)next_random(&state); return status;
+    case 6: lorasc_trainer_apply(handle(TRAINER), NULL); return status;
+    case 7: lorasc_dataset_free(handle(DATASET)); return status;
+    case 8: lorasc_trainer_interrupt(handle(TRAINER)); return status;
+    default: return status;
+  }
+}
+
+static int32_t loss(lorasc_outputs *outputs, void *user) {
+  static const double numbers[] = {0, 1, -1, NAN, INFINITY, 1e300};
+  if (outputs->struct_size != sizeof *outputs) problem("outputs of another size");
+  switch (pick(12)) {
+    case 0: return 1;
+    case 1: outputs->loss = PICK(numbers); return 0;
+    case 2: outputs->loss_weight = PICK(numbers); return 0;
+    case 3: if (outputs->gradient) outputs->gradient[0] = NAN; return 0;
+    case 4: lorasc_trainer_set_loss(handle(TRAINER), NULL, NULL); return 0;
+    case 5: lorasc_adapter_free(handle(ADAPTER)); return 0;
+    default: return outputs->labels ? cross_entropy(outputs, user) : 0;
+  }
+}
+
 static lorasc_status create_options(void) {
   static const char *settings[][2] = {{"r", "2"},
                                       {"num_labels", "3"},
@@ -293,7 +326,7 @@ static lorasc_status call(void) {
       problem("an output touched on failure");            \
     }                                                     \
     return status;
-  switch (pick(62)) {
+  switch (pick(64)) {
     case 0: doing = "options_create"; return create_options();
     case 1:
       doing = "options_set";
@@ -331,6 +364,18 @@ static lorasc_status call(void) {
         *place = made;
       }
       return status;
+    case 59:
+      doing = "dataset_from_callback";
+      place = slot(DATASET);
+      status = lorasc_dataset_from_callback(one_in(6) ? SIZE_MAX - pick(9) : 1 + pick(FIXTURE_ROWS),
+                                            one_in(9) ? NULL : read_some, &rows,
+                                            (lorasc_dataset **)&made);
+      if (status == LORASC_OK) {
+        lorasc_dataset_free(*place);
+        *place = made;
+      }
+      return status;
+    DO(60, lorasc_trainer_set_loss(handle(TRAINER), one_in(3) ? NULL : loss, NULL))
     case 11: case 12: case 13: {
       FILLED(lorasc_match_report);
       doing = "adapter_create";

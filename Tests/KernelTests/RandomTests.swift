@@ -190,9 +190,15 @@ import Testing
 
   @Test(arguments: [0, 1, 2, 3, 10, 1000])
   func permutationHoldsEveryIndex(count: Int) {
-    let order = stream(.shuffle).permutation(count: count)
+    let order = permutation(of: count, stream(.shuffle))
     #expect(order.sorted() == Array(0..<count))
-    #expect(stream(.shuffle).permutation(count: count) == order)
+    #expect(permutation(of: count, stream(.shuffle)) == order)
+  }
+
+  private func permutation(of count: Int, _ stream: RandomStream) -> [Int] {
+    var order = Array(0..<count)
+    order.withUnsafeMutableBufferPointer { stream.shuffle($0) }
+    return order
   }
 
   /// Each of the 24 orders of four about equally often: chi squared with 23 degrees of freedom.
@@ -200,7 +206,7 @@ import Testing
     var counts: [[Int]: Int] = [:]
     let draws = 24000
     for step in 0..<draws {
-      counts[stream(.shuffle, step: step).permutation(count: 4), default: 0] += 1
+      counts[permutation(of: 4, stream(.shuffle, step: step)), default: 0] += 1
     }
     let expected = Double(draws) / 24
     let chi = counts.values.reduce(0) {

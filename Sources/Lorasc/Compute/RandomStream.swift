@@ -73,17 +73,15 @@ extension RandomStream {
     return SIMD4(c0, c1, c2, c3)
   }
 
-  /// 0 ..< count in random order: Fisher-Yates from the top, the swap partner of place i being
+  /// Puts elements in random order: Fisher-Yates from the top, the swap partner of place i being
   /// floor(w (i + 1) / 2^64) with w from words 2 i (low) and 2 i + 1 (high) of the stream. The
   /// bias of a choice is below count / 2^64.
-  func permutation(count: Int) -> [Int] {
-    var order = Array(0..<max(count, 0))
+  func shuffle(_ order: UnsafeMutableBufferPointer<Int>) {
     for i in stride(from: order.count - 1, to: 0, by: -1) {
       let four = words(block: UInt64(i) >> 1)
       let (low, high) = i & 1 == 0 ? (four[0], four[1]) : (four[2], four[3])
       let w = UInt64(high) << 32 | UInt64(low)
       order.swapAt(i, Int(w.multipliedFullWidth(by: UInt64(i) + 1).high))
     }
-    return order
   }
 }

@@ -40,14 +40,18 @@ struct BatchLimits {
     return (0..<batch.rows).reduce(0) { $0 + span(of: $1, in: batch).count }
   }
 
-  /// The batch as a whole: its kind, the size of its images, whole examples.
-  func check(_ batch: Batch) throws {
-    if let head, batch.rows % head.rowsOfExample != 0 {
+  /// Rows are whole examples.
+  func check(rows: Int) throws {
+    if let head, rows % head.rowsOfExample != 0 {
       throw LorascError(
-        .shape,
-        "\(batch.rows) rows are no multiple of \(head.rowsOfExample), the rows of an example",
+        .shape, "\(rows) rows are no multiple of \(head.rowsOfExample), the rows of an example",
         subject: "rows")
     }
+  }
+
+  /// The batch as a whole: its kind, the size of its images, whole examples.
+  func check(_ batch: Batch) throws {
+    try check(rows: batch.rows)
     guard let images else {
       guard batch.images == nil else {
         throw LorascError(.shape, "the model takes tokens, not pixels", subject: "pixels")

@@ -18,6 +18,11 @@ final class StagedBatch {
   /// (tokens): the same for tokens, where the head goes by tokens.
   private let tokenLabels: UnsafeMutablePointer<Int32>?
   private let tokenWeights: UnsafeMutablePointer<Float>?
+  /// (rows): each row's number in what it was staged from.
+  private let numbers: UnsafeMutablePointer<Int>
+  /// (tokens): each token's row by that number, and its place in the row as it was given.
+  private let tokenRows: UnsafeMutablePointer<Int>?
+  private let tokenPlaces: UnsafeMutablePointer<Int>?
   private(set) var rows = 0
   private(set) var tokenCount = 0
 
@@ -41,17 +46,22 @@ final class StagedBatch {
     let isByToken = limits.head?.isByToken == true
     tokenLabels = isByToken ? try arena.integers(tokenCapacity, "plan.token_labels") : nil
     tokenWeights = isByToken ? try arena.floats(tokenCapacity, "plan.token_weights") : nil
+    numbers = try arena.indices(tokenCapacity, "plan.numbers")
+    tokenRows = isByToken ? try arena.indices(tokenCapacity, "plan.token_rows") : nil
+    tokenPlaces = isByToken ? try arena.indices(tokenCapacity, "plan.token_places") : nil
   }
 
   func length(of row: Int) -> Int { Int(starts[row + 1] - starts[row]) }
 
   /// What a loss compares logits with.
   func items(isByToken: Bool) -> LossItems {
-    if isByToken, let tokenLabels, let tokenWeights {
+    if isByToken, let tokenLabels, let tokenWeights, let tokenRows {
       return LossItems(
-        count: tokenCount, labels: tokenLabels, weights: tokenWeights, targets: nil)
+        count: tokenCount, labels: tokenLabels, weights: tokenWeights, targets: nil,
+        rows: tokenRows, places: tokenPlaces)
     }
-    return LossItems(count: rows, labels: labels, weights: weights, targets: targets)
+    return LossItems(
+      count: rows, labels: labels, weights: weights, targets: targets, rows: numbers, places: nil)
   }
 
   func clear() {
@@ -63,10 +73,14 @@ final class StagedBatch {
   func fits(_ tokens: Int) -> Bool { tokenCount + tokens <= tokenCapacity }
 
   /// Adds row `row` of `batch`, whose offsets were checked.
-  /// - Parameter past: tokens of the row that came before these
+  /// - Parameters:
+  ///   - number: what a loss knows the row by; nil: `row`
+  ///   - past: tokens of the row that came before these
   /// - Throws: `.limit`, `.token`, `.label`, `.shape`, `.nonFinite`; the staged rows stay as they
   ///   were.
-  func append(_ row: Int, of batch: Batch, withLoss: Bool, past: Int = 0) throws {
+  func append(
+    _ row: Int, of batch: Batch, withLoss: Bool, number: Int? = nil, past: Int = 0
+  ) throws {
     try limits.check(row, of: batch, withLoss: withLoss)
     let span = limits.span(of: row, in: batch)
     guard fits(span.count) else {
@@ -87,7 +101,8 @@ final class StagedBatch {
       (targets + rows * limits.labels)
         .update(from: source + row * limits.labels, count: limits.labels)
     }
-    if withLoss { stageTokenLabels(span, batch, weight) }
+    numbers[rows] = number ?? row
+    if withLoss { stageTokenLabels(span, ofRow: row, batch, weight) }
     rows += 1
     tokenCount += span.count
     starts[rows] = Int32(tokenCount)
@@ -109,14 +124,19 @@ final class StagedBatch {
   }
 
   /// A row's first token has nothing before it that could predict it.
-  private func stageTokenLabels(_ span: Range<Int>, _ batch: Batch, _ rowWeight: Float) {
-    guard let tokenLabels, let tokenWeights else { return }
+  private func stageTokenLabels(
+    _ span: Range<Int>, ofRow row: Int, _ batch: Batch, _ rowWeight: Float
+  ) {
+    guard let tokenLabels, let tokenWeights, let tokenRows, let tokenPlaces else { return }
     let isLanguage = limits.head?.kind == .language
+    let start = Int(batch.offsets[row])
     for (place, index) in span.enumerated() {
       let label = batch.tokenLabels?[index] ?? (isLanguage ? batch.tokens[index] : -1)
       let isFirst = isLanguage && place == 0
       tokenLabels[tokenCount + place] = isFirst ? Batch.ignoredLabel : label
       tokenWeights[tokenCount + place] = rowWeight * (batch.tokenWeights?[index] ?? 1)
+      tokenRows[tokenCount + place] = numbers[rows]
+      tokenPlaces[tokenCount + place] = index - start
     }
   }
 

@@ -1,4 +1,4 @@
-/// Hands out zeroed float buffers that live as long as the arena: every buffer of a
+/// Hands out zeroed buffers that live as long as the arena: every buffer of a
 /// plan comes from one, at the plan's creation, so that a step allocates nothing and
 /// the plan's size is known.
 ///
@@ -7,8 +7,10 @@ final class Arena {
   let isMeasuring: Bool
   private let nothing = UnsafeMutablePointer<Float>.allocate(capacity: 1)
   private let noIntegers = UnsafeMutablePointer<Int32>.allocate(capacity: 1)
+  private let noIndices = UnsafeMutablePointer<Int>.allocate(capacity: 1)
   private var floats: [FloatBuffer] = []
   private var integers: [AlignedBuffer<Int32>] = []
+  private var indices: [AlignedBuffer<Int>] = []
   private(set) var bytes = 0
 
   init(measuring: Bool = false) { isMeasuring = measuring }
@@ -16,6 +18,7 @@ final class Arena {
   deinit {
     nothing.deallocate()
     noIntegers.deallocate()
+    noIndices.deallocate()
   }
 
   func floats(_ count: Int, _ what: String) throws -> UnsafeMutablePointer<Float> {
@@ -34,8 +37,16 @@ final class Arena {
     return buffer.pointer
   }
 
-  private func add(_ count: Int, _ what: String) throws {
-    let (size, overflow) = count.multipliedReportingOverflow(by: 4)
+  func indices(_ count: Int, _ what: String) throws -> UnsafeMutablePointer<Int> {
+    try add(count, elementBytes: 8, what)
+    if isMeasuring { return noIndices }
+    let buffer = try AlignedBuffer<Int>(count: count, what: what)
+    indices.append(buffer)
+    return buffer.pointer
+  }
+
+  private func add(_ count: Int, elementBytes: Int = 4, _ what: String) throws {
+    let (size, overflow) = count.multipliedReportingOverflow(by: elementBytes)
     let (sum, isTooMuch) = bytes.addingReportingOverflow(size)
     guard !overflow, !isTooMuch else {
       throw LorascError(.outOfMemory, "\(what): \(count) elements do not fit", subject: what)

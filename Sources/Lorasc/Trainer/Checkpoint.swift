@@ -78,9 +78,7 @@ extension Trainer {
   /// - Throws: `.state` with gradients accumulated, `.io`
   public func save(to path: String) throws {
     try exclusively(fromCallbackToo: true) {
-      guard sums.rows == 0 else {
-        throw LorascError(.state, "gradients are accumulated: apply or discard them first")
-      }
+      guard sums.rows == 0 else { throw Self.somethingAccumulated }
       try Checkpoint.write(try contents(), to: path)
     }
   }
@@ -153,6 +151,7 @@ extension Trainer {
       "noised_cascade": number(state.noisedCascade),
       "evaluation_due": .bool(state.isEvaluationDue),
       "boundary_due": .bool(state.isBoundaryDue),
+      "host_loss": .bool(hostLoss != nil),
     ]
   }
 
@@ -223,6 +222,14 @@ extension Trainer {
           .mismatch, "\(path): was made with another value of option \(member.key)",
           subject: member.key)
       }
+    }
+    // States of before there was such a loss don't say so.
+    let hadHostLoss = try json["host_loss"] != nil && json.bool("host_loss")
+    guard hadHostLoss == (hostLoss != nil) else {
+      throw LorascError(
+        .mismatch,
+        "\(path): was made with \(hadHostLoss ? "a loss of the host's" : "the built-in loss"): set "
+          + "it before the state is taken over", subject: "loss")
     }
     let descriptions = try json.array("parameters")
     guard descriptions == parameterDescriptions() else {

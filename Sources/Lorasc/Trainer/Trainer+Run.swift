@@ -6,7 +6,8 @@ extension Trainer {
   /// resume the next call goes on where it stopped.
   ///
   /// - Parameters:
-  ///   - dataset: of the same number of rows in every call
+  ///   - dataset: of the same number of rows in every call; of a reader a bad row stops the run
+  ///     when it is met
   ///   - evaluationSet: evaluated in the merged view at epoch ends, and in the fast view too at
   ///     cascade ends
   ///   - progress: on this thread; `.cancel` stops with `.cancelled`
@@ -23,79 +24,12 @@ extension Trainer {
       }
     }
   }
-
-  /// Loss and accuracy without dropout, noise and label smoothing, in a view.
-  public func evaluate(_ dataset: Dataset, view: View = .merged) throws -> Evaluation {
-    try model.requireForward()
-    return try exclusively { try evaluated(dataset, view) {} }
-  }
-
-  /// - Parameter afterBatch: called between batches; may throw.
-  func evaluated(_ dataset: Dataset, _ view: View, _ afterBatch: () throws -> Void) throws
-    -> Evaluation
-  {
-    guard let head = plan.head else { return Evaluation() }
-    let limits = model.limits(head: adapter.head)
-    try limits.check(dataset.batch)
-    guard sums.rows == 0 else {
-      throw LorascError(.state, "gradients are accumulated: apply or discard them first")
-    }
-    try weights.show(view)
-    defer { weights.invalidate() }
-    var loss = self.loss
-    loss.smoothing = 0
-    var total = LossSums()
-    var row = 0
-    while row < dataset.rows {
-      try checkInterruption()
-      // Examples of the contrastive loss are told apart within batches of one size.
-      let end =
-        adapter.head.rowsOfExample > 1
-        ? min(dataset.rows, row + settings.batchSize * adapter.head.rowsOfExample) : dataset.rows
-      row = try stage(dataset.batch, from: row, upTo: end) { $0 }
-      let states = plan.stack.forward(plan.batch, dropout: .none)
-      total += head.evaluate(states, plan.batch, loss, plan.compute)
-      try afterBatch()
-    }
-    guard total.weight > 0 else {
-      throw LorascError(.noLoss, "nothing in the dataset carries a loss", subject: "labels")
-    }
-    guard total.loss.isFinite else {
-      throw LorascError(.nonFinite, "the loss is \(total.loss)", subject: "loss")
-    }
-    let mean = total.loss / total.weight
-    return Evaluation(
-      rows: total.rows, loss: mean, lossWeight: total.weight,
-      accuracy: adapter.head.problem == .regression
-        ? .nan : Double(total.correct) / Double(total.rows),
-      perplexity: adapter.head.kind == .language ? exp(mean) : .nan)
-  }
-
-  /// Fills the plan with rows `order(from)`, … as far as they fit, at least one; rows of the
-  /// contrastive loss go together or not at all.
-  /// - Returns: the first that did not fit.
-  fileprivate func stage(
-    _ batch: Batch, from: Int, upTo end: Int, _ order: (Int) -> Int
-  ) throws -> Int {
-    plan.batch.clear()
-    let limits = model.limits(head: adapter.head)
-    let isWhole = adapter.head.rowsOfExample > 1
-    var position = from
-    while position < end {
-      let row = order(position)
-      let length = limits.span(of: row, in: batch).count
-      if !isWhole, plan.batch.rows > 0, !plan.batch.fits(length) { break }
-      try plan.batch.append(row, of: batch, withLoss: true)
-      position += 1
-    }
-    return position
-  }
 }
 
 /// One call of `run`.
 private final class Run {
   private let trainer: Trainer
-  private let dataset: Dataset
+  private let rows: RowReader
   private let evaluationSet: Dataset?
   private let progress: ((Progress) throws -> Progress.Answer)?
   private let started = Run.now()
@@ -105,13 +39,14 @@ private final class Run {
   private var trainSeconds = 0.0
   private var tokens = 0
   private var last = StepStats()
-  private var order: [Int] = []
+  /// (examples): the order of epoch `orderOf`; empty where it is not shuffled.
+  private let order: AlignedBuffer<Int>
   private var orderOf = -1
 
   private var settings: TrainerSettings { trainer.settings }
   /// Rows that are learned together: of the contrastive loss several, else one.
   private var rowsOfExample: Int { trainer.adapter.head.rowsOfExample }
-  private var examples: Int { dataset.rows / rowsOfExample }
+  private var examples: Int { rows.dataset.rows / rowsOfExample }
 
   private static func now() -> Double {
     var time = timespec()
@@ -123,9 +58,7 @@ private final class Run {
     _ trainer: Trainer, _ dataset: Dataset, _ evaluationSet: Dataset?,
     _ progress: ((Progress) throws -> Progress.Answer)?
   ) throws {
-    guard trainer.sums.rows == 0 else {
-      throw LorascError(.state, "gradients are accumulated: apply or discard them first")
-    }
+    guard trainer.sums.rows == 0 else { throw Trainer.somethingAccumulated }
     let state = trainer.state
     guard state.datasetRows == 0 || state.datasetRows == dataset.rows else {
       throw LorascError(
@@ -133,25 +66,16 @@ private final class Run {
         subject: "dataset")
     }
     self.trainer = trainer
-    self.dataset = dataset
     self.evaluationSet = evaluationSet
     self.progress = progress
     firstStep = state.step
     unplanned = state
-    // All of it now, so that no bad row stops a run halfway.
-    let limits = trainer.model.limits(head: trainer.adapter.head)
-    for data in [dataset, evaluationSet].compactMap({ $0 }) {
-      try limits.check(data.batch)
-      for row in 0..<data.rows {
-        try limits.check(row, of: data.batch, withLoss: true)
-        let length = limits.span(of: row, in: data.batch).count
-        guard length <= trainer.settings.maxBatchTokens else {
-          throw LorascError(
-            .limit,
-            "row \(row) has \(length) tokens for max_batch_tokens "
-              + "\(trainer.settings.maxBatchTokens)", subject: "max_batch_tokens")
-        }
-      }
+    rows = try trainer.rowReader(dataset)
+    order = try AlignedBuffer(
+      count: trainer.settings.shuffle ? dataset.rows / trainer.adapter.head.rowsOfExample : 0,
+      what: "the order of rows")
+    for reader in [rows, try evaluationSet.map(trainer.rowReader)].compactMap(\.self) {
+      try reader.check(maxTokens: trainer.settings.maxBatchTokens)
     }
     try plan()
   }
@@ -167,7 +91,7 @@ private final class Run {
     guard settings.maxSteps > 0 || !byEpochs.overflow else {
       throw LorascError(.option, "option epochs: too many steps", subject: "epochs")
     }
-    trainer.state.datasetRows = dataset.rows
+    trainer.state.datasetRows = rows.dataset.rows
     trainer.state.stepsPerEpoch = stepsPerEpoch
     trainer.state.totalSteps = total
     switch settings.cascadeUnit {
@@ -216,18 +140,14 @@ private final class Run {
   private func step() throws {
     let began = Run.now()
     let state = trainer.state
-    if orderOf != state.epoch {
-      let stream = RandomStream(
-        seed: settings.seed, purpose: .shuffle, cascade: 0, step: state.epoch, name: "")
-      order =
-        settings.shuffle
-        ? stream.permutation(count: examples) : Array(0..<examples)
-      orderOf = state.epoch
-    }
+    arrange(epoch: state.epoch)
     var example = state.rowsDone
     let rowsOfStep = settings.batchSize.multipliedReportingOverflow(by: settings.accumulationSteps)
     let end =
       rowsOfStep.overflow ? examples : min(examples - example, rowsOfStep.partialValue) + example
+    let isShuffled = settings.shuffle
+    // An evaluation since the last step may have asked the same reader.
+    rows.forget()
     try BLASThreads.withSingleThread {
       while example < end {
         try trainer.checkInterruption()
@@ -235,8 +155,8 @@ private final class Run {
         let batchEnd = min(end, example + settings.batchSize)
         let group = rowsOfExample
         example =
-          try trainer.stage(dataset.batch, from: example * group, upTo: batchEnd * group) {
-            order[$0 / group] * group + $0 % group
+          try rows.stage(in: trainer.plan.batch, from: example * group, upTo: batchEnd * group) {
+            isShuffled ? order.pointer[$0 / group] * group + $0 % group : $0
           } / group
         try trainer.accumulateStaged(allowsNoLoss: true)
       }
@@ -258,6 +178,15 @@ private final class Run {
     }
     trainSeconds += Run.now() - began
     try tell(.step)
+  }
+
+  /// The order of an epoch's examples.
+  private func arrange(epoch: Int) {
+    guard settings.shuffle, orderOf != epoch else { return }
+    for example in 0..<order.count { order.pointer[example] = example }
+    RandomStream(seed: settings.seed, purpose: .shuffle, cascade: 0, step: epoch, name: "")
+      .shuffle(order.buffer)
+    orderOf = epoch
   }
 
   private var isCascadeDone: Bool {

@@ -58,6 +58,8 @@ public final class Trainer: @unchecked Sendable {
   var sums = LossSums()
   var pendingRows = 0
   var pendingTokens = 0
+  /// In place of the built-in loss.
+  var hostLoss: HostLoss?
   /// Matrices with noise, and their standard deviations in this cascade.
   let noisy: [Int]
   private var deviations: [Int: Double] = [:]
@@ -167,9 +169,7 @@ public final class Trainer: @unchecked Sendable {
   @discardableResult
   public func endCascade() throws -> StepStats {
     try exclusively {
-      guard sums.rows == 0 else {
-        throw LorascError(.state, "gradients are accumulated: apply or discard them first")
-      }
+      guard sums.rows == 0 else { throw Self.somethingAccumulated }
       try advanceCascade()
       return stats(learningRate: try nextLearningRate())
     }
@@ -216,6 +216,8 @@ public final class Trainer: @unchecked Sendable {
 
 extension Trainer {
   static let nothingAccumulated = LorascError(.state, "nothing is accumulated")
+  static let somethingAccumulated = LorascError(
+    .state, "gradients are accumulated: apply or discard them first")
 
   /// This trainer and its adapter are this call's alone, and OpenBLAS works on one thread.
   func exclusively<Result>(fromCallbackToo: Bool = false, _ body: () throws -> Result) throws
@@ -233,13 +235,6 @@ extension Trainer {
     if interruption.take() {
       throw LorascError(.interrupted, "interrupted by lorasc_trainer_interrupt")
     }
-  }
-
-  var loss: Loss {
-    Loss(
-      problem: adapter.head.problem, labels: adapter.head.labels,
-      smoothing: settings.labelSmoothing, classWeights: settings.classWeights,
-      similarityScale: settings.similarityScale)
   }
 
   var cascadeNoise: CascadeNoise {
@@ -320,9 +315,15 @@ extension Trainer {
     let dropout = settings.dropout(draw: state.draw, ofAdapter: adapter.settings.dropout)
     let states = plan.stack.forward(batch, dropout: dropout)
     let isStackTrained = plan.stack.isTrained
-    let added = head.train(
-      states, dHidden: isStackTrained ? plan.stack.outputGradient : nil, batch, loss,
-      dropout: dropout, plan.compute)
+    let added: LossSums
+    do {
+      added = try head.train(
+        states, dHidden: isStackTrained ? plan.stack.outputGradient : nil, batch, loss,
+        dropout: dropout, plan.compute)
+    } catch {
+      if head.addsGradientsInParts { clearGradients() }
+      throw error
+    }
     guard added.weight > 0 else {
       if allowsNoLoss { return }
       throw LorascError(.noLoss, "nothing in the batch carries a loss", subject: "labels")

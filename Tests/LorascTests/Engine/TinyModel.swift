@@ -144,3 +144,11 @@ extension WeightSource {
 extension StoredMatrix {
   var values: [Float] { WeightSource(self).values(count) }
 }
+
+extension Dataset {
+  /// The rows of one in memory.
+  var batch: Batch {
+    guard case .memory(let batch) = source else { preconditionFailure("rows of a reader") }
+    return batch
+  }
+}

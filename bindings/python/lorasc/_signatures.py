@@ -16,6 +16,8 @@ LogFunction = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
 ProgressFunction = ctypes.CFUNCTYPE(c_int32, POINTER(structs.Progress))
 TokenFunction = ctypes.CFUNCTYPE(c_int32, c_int32)
 ScalarFunction = ctypes.CFUNCTYPE(c_double, c_int, POINTER(c_double))
+RowsFunction = ctypes.CFUNCTYPE(c_int32, POINTER(structs.Rows))
+LossFunction = ctypes.CFUNCTYPE(c_int32, POINTER(structs.Outputs))
 
 _handle = c_void_p
 _handle_out = POINTER(c_void_p)
@@ -50,6 +52,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "lorasc_model_free": (None, [_handle]),
     # Datasets
     "lorasc_dataset_create": (_status, [POINTER(structs.Batch), _handle_out]),
+    "lorasc_dataset_from_callback": (_status, [c_size_t, RowsFunction, c_void_p, _handle_out]),
     "lorasc_dataset_rows": (c_size_t, [_handle]),
     "lorasc_dataset_free": (None, [_handle]),
     # Adapters
@@ -127,6 +130,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
         [_handle, _handle, c_int32, POINTER(structs.Evaluation)],
     ),
     "lorasc_trainer_run": (_status, [_handle, _handle, _handle, ProgressFunction, c_void_p]),
+    "lorasc_trainer_set_loss": (_status, [_handle, LossFunction, c_void_p]),
     "lorasc_trainer_interrupt": (_status, [_handle]),
     "lorasc_trainer_merged": (_status, [_handle, c_char_p, _buffer, c_size_t, _need]),
     "lorasc_trainer_save": (_status, [_handle, c_char_p]),

@@ -95,6 +95,38 @@ class Batch(ctypes.Structure):
     ]
 
 
+class Rows(ctypes.Structure):
+    """lorasc_rows."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("count", c_size_t),
+        ("numbers", c_void_p),
+        ("batch", c_void_p),
+    ]
+
+
+class Outputs(ctypes.Structure):
+    """lorasc_outputs."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("count", c_size_t),
+        ("width", c_size_t),
+        ("logits", c_void_p),
+        ("gradient", c_void_p),
+        ("labels", c_void_p),
+        ("targets", c_void_p),
+        ("weights", c_void_p),
+        ("rows", c_void_p),
+        ("places", c_void_p),
+        ("loss", c_double),
+        ("loss_weight", c_double),
+    ]
+
+
 class MatchReport(ctypes.Structure):
     """lorasc_match_report."""
 
@@ -335,6 +367,8 @@ ALL: dict[str, type[ctypes.Structure]] = {
     "lorasc_model_description": ModelDescription,
     "lorasc_tensor_info": TensorInfo,
     "lorasc_batch": Batch,
+    "lorasc_rows": Rows,
+    "lorasc_outputs": Outputs,
     "lorasc_match_report": MatchReport,
     "lorasc_save_report": SaveReport,
     "lorasc_adapter_description": AdapterDescription,

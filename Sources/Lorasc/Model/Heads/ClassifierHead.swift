@@ -60,9 +60,9 @@ final class ClassifierHead: OutputLayer {
   func train(
     _ hidden: UnsafePointer<Float>, dHidden: UnsafeMutablePointer<Float>?, _ batch: StagedBatch,
     _ loss: Loss, dropout: DropoutPlan, _ compute: Compute
-  ) -> LossSums {
+  ) throws -> LossSums {
     forward(hidden, batch, dropout, compute)
-    let sums = loss(logits: logits, gradient: dLogits, batch.items(isByToken: isByToken))
+    let sums = try loss(logits: logits, gradient: dLogits, batch.items(isByToken: isByToken))
     guard sums.isUsable else { return sums }
     backward(dHidden: dHidden, batch, dropout, compute)
     return sums
@@ -70,9 +70,9 @@ final class ClassifierHead: OutputLayer {
 
   func evaluate(
     _ hidden: UnsafePointer<Float>, _ batch: StagedBatch, _ loss: Loss, _ compute: Compute
-  ) -> LossSums {
+  ) throws -> LossSums {
     forward(hidden, batch, .none, compute)
-    return loss(logits: logits, gradient: nil, batch.items(isByToken: isByToken))
+    return try loss(logits: logits, gradient: nil, batch.items(isByToken: isByToken))
   }
 
   func predict(

@@ -22,6 +22,7 @@ final class ContrastiveHead: OutputLayer {
   private let mostExamples: Int
   private let labels: UnsafeMutablePointer<Int32>
   private let weights: UnsafeMutablePointer<Float>
+  private let numbers: UnsafeMutablePointer<Int>
 
   init(columns: Int, group: Int, rows: Int, examples: Int, _ arena: Arena) throws {
     self.columns = columns
@@ -38,6 +39,7 @@ final class ContrastiveHead: OutputLayer {
     dScores = try arena.matrix(n, n * (group - 1), "plan.head.scores_gradient")
     labels = try arena.integers(n, "plan.head.labels")
     weights = try arena.floats(n, "plan.head.weights")
+    numbers = try arena.indices(n, "plan.head.numbers")
   }
 
   func module(of tensor: HeadTensor) -> LinearLayer? { nil }
@@ -45,8 +47,8 @@ final class ContrastiveHead: OutputLayer {
   func train(
     _ hidden: UnsafePointer<Float>, dHidden: UnsafeMutablePointer<Float>?, _ batch: StagedBatch,
     _ loss: Loss, dropout: DropoutPlan, _ compute: Compute
-  ) -> LossSums {
-    let sums = forward(hidden, batch, loss, dScores, compute)
+  ) throws -> LossSums {
+    let sums = try forward(hidden, batch, loss, dScores, compute)
     guard sums.isUsable, let dHidden else { return sums }
     backward(dHidden, batch, loss, compute)
     return sums
@@ -54,16 +56,17 @@ final class ContrastiveHead: OutputLayer {
 
   func evaluate(
     _ hidden: UnsafePointer<Float>, _ batch: StagedBatch, _ loss: Loss, _ compute: Compute
-  ) -> LossSums {
-    forward(hidden, batch, loss, nil, compute)
+  ) throws -> LossSums {
+    try forward(hidden, batch, loss, nil, compute)
   }
 
   private func forward(
     _ hidden: UnsafePointer<Float>, _ batch: StagedBatch, _ loss: Loss,
     _ dScores: UnsafeMutablePointer<Float>?, _ compute: Compute
-  ) -> LossSums {
+  ) throws -> LossSums {
     let n = min(mostExamples, batch.rows / group)
     let others = n * (group - 1)
+    let rows = batch.items(isByToken: false)
     MeanPooling.forward(hidden, means, batch, columns: columns, compute)
     for row in 0..<batch.rows {
       let (mean, unit) = (means + row * columns, units + row * columns)
@@ -78,16 +81,18 @@ final class ContrastiveHead: OutputLayer {
       (candidates + example * (group - 1) * columns)
         .update(from: first + columns, count: (group - 1) * columns)
       labels[example] = Int32(example * (group - 1))
-      weights[example] = batch.weights[example * group]
+      weights[example] = rows.weights[example * group]
+      numbers[example] = rows.rows[example * group]
     }
     compute.gemm(
       n, others, columns, a: anchors, lda: columns, b: candidates, ldb: columns, transposeB: true,
       c: scores, ldc: others, alpha: loss.similarityScale)
     var ranking = loss
     ranking.labels = others
-    return ranking(
+    return try ranking(
       logits: scores, gradient: dScores,
-      LossItems(count: n, labels: labels, weights: weights, targets: nil))
+      LossItems(
+        count: n, labels: labels, weights: weights, targets: nil, rows: numbers, places: nil))
   }
 
   /// Through S = scale · A Cᵀ, the unit vectors u = v / ‖v‖ (dv = (du − u ⟨u, du⟩) / ‖v‖) and

@@ -2,7 +2,8 @@ import Glibc
 
 /// Cross-entropy of each next token over the vocabulary. The output layer runs only for tokens
 /// whose successor carries a loss, and in chunks, so that the logits of a batch are never whole
-/// in memory; a chunk's gradient takes the place of its logits.
+/// in memory; a chunk's gradient takes the place of its logits. A loss of the host's gets chunk by
+/// chunk, and a buffer of its own for the gradient.
 final class LanguageHead: OutputLayer {
   let output: LinearLayer
   private let columns: Int
@@ -18,6 +19,8 @@ final class LanguageHead: OutputLayer {
   private let hits: UnsafeMutablePointer<Float>
   /// (tokens): tokens whose successor carries a loss
   private let sources: UnsafeMutablePointer<Int32>
+  /// For a loss of the host's.
+  private var hostItems: HostItems?
 
   /// Elements of a chunk of logits: 32 MiB.
   private static let mostLogits = 1 << 23
@@ -42,31 +45,37 @@ final class LanguageHead: OutputLayer {
 
   func module(of tensor: HeadTensor) -> LinearLayer? { nil }
 
+  var addsGradientsInParts: Bool { output.isTrained }
+
+  func prepareForHostLoss() throws {
+    hostItems = try hostItems ?? HostItems(rows: chunk, columns: vocabulary)
+  }
+
   // MARK: Loss
 
   func train(
     _ hidden: UnsafePointer<Float>, dHidden: UnsafeMutablePointer<Float>?, _ batch: StagedBatch,
     _ loss: Loss, dropout: DropoutPlan, _ compute: Compute
-  ) -> LossSums {
+  ) throws -> LossSums {
     if output.isTrained {
       // Nothing may be added to its gradients where the loss is of no use.
-      let sums = run(hidden, nil, batch, loss, .none, isTraining: false, compute)
+      let sums = try run(hidden, nil, batch, loss, .none, isTraining: false, compute)
       guard sums.isUsable else { return sums }
     }
-    return run(hidden, dHidden, batch, loss, dropout, isTraining: true, compute)
+    return try run(hidden, dHidden, batch, loss, dropout, isTraining: true, compute)
   }
 
   func evaluate(
     _ hidden: UnsafePointer<Float>, _ batch: StagedBatch, _ loss: Loss, _ compute: Compute
-  ) -> LossSums {
-    run(hidden, nil, batch, loss, .none, isTraining: false, compute)
+  ) throws -> LossSums {
+    try run(hidden, nil, batch, loss, .none, isTraining: false, compute)
   }
 
   private func run(
     _ hidden: UnsafePointer<Float>, _ dHidden: UnsafeMutablePointer<Float>?,
     _ batch: StagedBatch, _ loss: Loss, _ dropout: DropoutPlan, isTraining: Bool,
     _ compute: Compute
-  ) -> LossSums {
+  ) throws -> LossSums {
     let items = batch.items(isByToken: true)
     var count = 0
     for token in 1..<max(1, batch.tokenCount) where items.hasLoss(token) {
@@ -79,10 +88,17 @@ final class LanguageHead: OutputLayer {
       let rows = min(chunk, count - start)
       let part = dropout.part(start / chunk)
       forward(hidden, sources + start, rows, part, compute)
-      sums += losses(sources + start, rows, items, loss, isTraining: isTraining, compute)
+      var dLogits = logits
+      if let host = loss.host, let hostItems {
+        sums += try hostItems.losses(
+          host, logits, sources + start, rows, items, isTraining: isTraining)
+        dLogits = hostItems.gradient.pointer
+      } else {
+        sums += losses(sources + start, rows, items, loss, isTraining: isTraining, compute)
+      }
       guard isTraining else { continue }
       output.backward(
-        logits, lddy: vocabulary, x: gathered, ldx: columns, dx: dHidden == nil ? nil : gradient,
+        dLogits, lddy: vocabulary, x: gathered, ldx: columns, dx: dHidden == nil ? nil : gradient,
         lddx: columns, rows: rows, dropout: part, compute)
       guard let dHidden else { continue }
       for row in 0..<rows {

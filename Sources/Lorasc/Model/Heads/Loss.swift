@@ -28,6 +28,10 @@ struct LossItems {
   let weights: UnsafePointer<Float>
   /// (count, num_labels)
   let targets: UnsafePointer<Float>?
+  /// (count): each item's row by its number
+  let rows: UnsafePointer<Int>
+  /// (count): of tokens their places in their rows
+  let places: UnsafePointer<Int>?
 
   func hasLoss(_ item: Int) -> Bool { labels[item] >= 0 && weights[item] > 0 }
 }
@@ -47,12 +51,23 @@ struct Loss {
   var classWeights: [Double] = []
   /// Of the contrastive loss: what cosines are multiplied by.
   var similarityScale: Float = 1
+  /// Takes the place of all these.
+  var host: HostLoss?
 
   /// - Parameters:
   ///   - logits: (items, labels)
   ///   - gradient: (items, labels), d(weighted sum)/d logits, or nil
+  /// - Throws: as the host's loss does
   func callAsFunction(
     logits: UnsafePointer<Float>, gradient: UnsafeMutablePointer<Float>?, _ items: LossItems
+  ) throws -> LossSums {
+    guard let host else { return builtIn(logits, gradient, items) }
+    return try host(
+      logits: logits, gradient: gradient, width: labels, items, builtIn(logits, nil, items))
+  }
+
+  private func builtIn(
+    _ logits: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>?, _ items: LossItems
   ) -> LossSums {
     var sums = LossSums()
     for item in 0..<items.count {
