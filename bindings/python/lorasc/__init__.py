@@ -37,6 +37,7 @@ from .history import History
 from .host import HostMatrix, HostModel, Layer
 from .jsonl import read_jsonl
 from .log import log_off, log_to
+from .loss import LossOutputs
 from .model import Model
 from .progress import Event, Progress, ProgressBar
 from .reports import (
@@ -77,6 +78,7 @@ __all__ = [
     "Interrupted",
     "Layer",
     "LorascError",
+    "LossOutputs",
     "MatchReport",
     "MergeReport",
     "MergeTensor",

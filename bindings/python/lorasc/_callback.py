@@ -34,6 +34,11 @@ class Trampoline:
         next(answers)
         self.function = kind(answers.send)
 
+    def take(self) -> BaseException | None:
+        """The error, and forgets it."""
+        error, self.error = self.error, None
+        return error
+
     def _answer(self) -> Generator[int, Any, None]:
         stop = 0
         waiting = True

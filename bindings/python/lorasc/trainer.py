@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _structs as structs
-from ._callback import progress_trampoline
+from ._callback import Trampoline, progress_trampoline
 from ._handle import Handle
 from ._library import library
 from ._options import Options, refuse_foreign
+from ._signatures import LossFunction
 from ._tensors import copy_tensor
 from .adapter import Adapter
 from .batch import Batch
 from .dataset import Dataset, as_dataset
-from .errors import check, encode_text
+from .errors import Status, check, encode_text
 from .history import History
+from .loss import Loss, loss_trampoline
 from .model import Model
 from .progress import Callback, ProgressBar
 from .reports import Evaluation, Stats, TrainerInfo, from_struct
@@ -59,6 +63,7 @@ class Trainer(Handle):
                 )
             )
         self._own(pointer, library().lorasc_trainer_free)
+        self._loss: Trampoline | None = None
 
     def run(
         self,
@@ -72,7 +77,7 @@ class Trainer(Handle):
         exception or an interrupt(), the next run() goes on where this one stopped.
 
         Args:
-            dataset: rows with labels or targets.
+            dataset: rows with labels or targets, or Dataset.from_function().
             eval: rows for an evaluation at each epoch's end.
             progress: True for a bar, or a function that gets a Progress at every event. What
                 it returns is ignored; what it raises ends the run and is raised here.
@@ -85,9 +90,6 @@ class Trainer(Handle):
             NonFiniteError: NaN or infinity in a loss, gradient or weight.
             DataError: bad rows.
         """
-        data = as_dataset(dataset)
-        held_out = None if eval is None else as_dataset(eval)
-        self._check_targets(data, held_out)
         is_language = self.adapter.info.head == "lm"
         bar = ProgressBar(is_language=is_language) if progress is True else None
         callbacks: list[Callback] = [self.history.add]
@@ -95,21 +97,16 @@ class Trainer(Handle):
             callbacks.append(bar)
         elif callable(progress):
             callbacks.append(progress)
-        trampoline = progress_trampoline(callbacks)
-        try:
-            status = library().lorasc_trainer_run(
-                self._handle,
-                data._handle,
-                None if held_out is None else held_out._handle,
-                trampoline.function,
-                None,
-            )
-        finally:
+        told = progress_trampoline(callbacks)
+        with contextlib.ExitStack() as stack:
             if bar is not None:
-                bar.close()
-        if trampoline.error is not None:
-            raise trampoline.error
-        check(status)
+                stack.callback(bar.close)
+            data, asked = stack.enter_context(self._data(dataset))
+            held_out, asked_too = (
+                (None, None) if eval is None else stack.enter_context(self._data(eval))
+            )
+            status = library().lorasc_trainer_run(self._handle, data, held_out, told.function, None)
+        self._check(status, told, asked, asked_too)
         return self.history
 
     def accumulate(self, batch: Batch) -> Stats:
@@ -122,7 +119,7 @@ class Trainer(Handle):
         """
         stats = structs.sized(structs.Stats)
         struct = batch._struct(self._width(batch))
-        check(
+        self._check(
             library().lorasc_trainer_accumulate(
                 self._handle, ctypes.byref(struct), ctypes.byref(stats)
             )
@@ -181,18 +178,45 @@ class Trainer(Handle):
         """Loss and accuracy without dropout, noise or label smoothing.
 
         Args:
-            dataset: rows with labels or targets.
+            dataset: rows with labels or targets, or Dataset.from_function().
             fast: with the current expert in full, in place of the merged view.
         """
-        data = as_dataset(dataset)
-        self._check_targets(data)
         evaluation = structs.sized(structs.Evaluation)
-        check(
-            library().lorasc_trainer_evaluate(
-                self._handle, data._handle, int(fast), ctypes.byref(evaluation)
+        with self._data(dataset) as (data, asked):
+            status = library().lorasc_trainer_evaluate(
+                self._handle, data, int(fast), ctypes.byref(evaluation)
             )
-        )
+        self._check(status, asked)
         return from_struct(Evaluation, evaluation)
+
+    def set_loss(self, loss: Loss | None) -> None:
+        """Puts a loss of the program's own in place of the built-in one; None gives that back.
+
+        >>> def squared(outputs):
+        ...     error = outputs.logits - outputs.targets
+        ...     if outputs.gradient is not None:
+        ...         outputs.gradient[:] = error * outputs.weights[:, None]
+        ...     return 0.5 * float((error**2).sum(axis=1) @ outputs.weights)
+        >>> trainer.set_loss(squared)
+
+        It holds in run(), accumulate() and evaluate(), on their thread. Labels or targets are
+        needed as without it. A saved state says that there was a loss of the program's: set one
+        before resume().
+
+        Args:
+            loss: gets LossOutputs, fills their ``gradient`` unless it is None, and returns the
+                weighted sum of the losses, or that and another ``loss_weight``. What it raises is
+                raised by the call that it runs in.
+
+        Raises:
+            OptionError: ``label_smoothing`` or ``class_weights`` are set.
+            StateError: gradients are accumulated.
+            BusyError: a call is at work.
+        """
+        trampoline = None if loss is None else loss_trampoline(loss)
+        function = LossFunction() if trampoline is None else trampoline.function
+        check(library().lorasc_trainer_set_loss(self._handle, function, None))
+        self._loss = trampoline
 
     def merged(self, tensor: str) -> npt.NDArray[np.float32]:
         """The merged view of one matrix, "<module>.weight" or a head's tensor.
@@ -244,13 +268,28 @@ class Trainer(Handle):
         """Stops the current or else the next run, from any thread."""
         check(library().lorasc_trainer_interrupt(self._handle))
 
-    def _width(self, batch: Batch) -> int | None:
-        return None if batch.targets is None else self.adapter.num_labels
+    def _width(self, batch: Batch | None) -> int | None:
+        """The width of targets; None where the batch has none."""
+        is_without = batch is not None and batch.targets is None
+        return None if is_without else self.adapter.num_labels
 
-    def _check_targets(self, *datasets: Dataset | None) -> None:
-        for dataset in datasets:
-            if dataset is not None:
-                dataset.batch._struct(self._width(dataset.batch))
+    @contextlib.contextmanager
+    def _data(self, data: Dataset | Batch) -> Iterator[tuple[int, Trampoline | None]]:
+        dataset = as_dataset(data)
+        with dataset._in_call(self._width(dataset.batch)) as call:
+            yield call
+
+    def _check(self, status: int, *trampolines: Trampoline | None) -> None:
+        """Raises what a callback raised, else the status as an error."""
+        for trampoline in trampolines:
+            if trampoline is not None and trampoline.error is not None:
+                raise trampoline.error
+        # The loss outlives the call: another status means that it ran in another thread's.
+        if status == Status.CANCELLED and self._loss is not None:
+            error = self._loss.take()
+            if error is not None:
+                raise error
+        check(status)
 
     def __repr__(self) -> str:
         return f"Trainer({self.adapter!r})"
