@@ -266,6 +266,7 @@ static int32_t loss(lorasc_outputs *outputs, void *user) {
     case 3: if (outputs->gradient) outputs->gradient[0] = NAN; return 0;
     case 4: lorasc_trainer_set_loss(handle(TRAINER), NULL, NULL); return 0;
     case 5: lorasc_adapter_free(handle(ADAPTER)); return 0;
+    case 6: lorasc_trainer_free(handle(TRAINER)); return 0;
     default: return outputs->labels ? cross_entropy(outputs, user) : 0;
   }
 }

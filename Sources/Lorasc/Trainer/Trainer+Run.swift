@@ -42,6 +42,8 @@ private final class Run {
   /// (examples): the order of epoch `orderOf`; empty where it is not shuffled.
   private let order: AlignedBuffer<Int>
   private var orderOf = -1
+  /// The trainer's draws after its last whole step.
+  private var draw: Int
 
   private var settings: TrainerSettings { trainer.settings }
   /// Rows that are learned together: of the contrastive loss several, else one.
@@ -70,6 +72,7 @@ private final class Run {
     self.progress = progress
     firstStep = state.step
     unplanned = state
+    draw = state.draw
     rows = try trainer.rowReader(dataset)
     order = try AlignedBuffer(
       count: trainer.settings.shuffle ? dataset.rows / trainer.adapter.head.rowsOfExample : 0,
@@ -122,6 +125,7 @@ private final class Run {
     } catch {
       // Whatever a part of a step has added is no part of the state.
       trainer.clearGradients()
+      trainer.state.draw = draw
       if trainer.state.step == firstStep, unplanned.datasetRows == 0 { unplan() }
       throw error
     }
@@ -167,6 +171,7 @@ private final class Run {
       tokens += trainer.pendingTokens
       last = try trainer.applyAccumulated()
     }
+    draw = trainer.state.draw
     trainer.state.rowsDone = end
     if end == examples {
       trainer.state.rowsDone = 0
