@@ -14,17 +14,25 @@ from tiny import relative_error
 import lorasc
 
 METHODS = {
-    "lora": {},
+    "lora": {"pack_weights": "on"},
+    "lora, weights as they are": {"pack_weights": "off"},
     "all modules, dropout": {
         "target_modules": "all-linear",
+        "pack_weights": "on",
         "lora_dropout": 0.1,
         "hidden_dropout": 0.1,
     },
-    "dora": {"use_dora": True},
-    "lorasc": {"method": "lorasc", "cascade_unit": "step", "cascade_length": 3},
+    "dora": {"use_dora": True, "pack_weights": "on"},
+    "lorasc": {
+        "method": "lorasc",
+        "pack_weights": "on",
+        "cascade_unit": "step",
+        "cascade_length": 3,
+    },
     "noise of each step": {
         "method": "lorasc",
         "noise_lifetime": "per_step",
+        "pack_weights": "on",
         "cascade_unit": "step",
         "cascade_length": 4,
     },
@@ -33,8 +41,12 @@ METHODS = {
         "cascade_unit": "step",
         "cascade_length": 3,
         "master_weights": "factors",
+        "pack_weights": "on",
     },
-    "a matrix in full": {"modules_to_save": "encoder.layer.0.output.dense"},
+    "a matrix in full": {
+        "modules_to_save": "encoder.layer.0.output.dense",
+        "pack_weights": "on",
+    },
 }
 
 
@@ -91,6 +103,7 @@ def test_threads_give_the_same_bits(trainer_of, rows: lorasc.Batch, models) -> N
                 models["onednn"],
                 threads=threads,
                 compute_dtype=dtype,
+                pack_weights="on",
                 epochs=2,
                 method="lorasc",
                 target_modules="all-linear",
@@ -127,7 +140,10 @@ def test_resumed_run_has_the_same_bits(
 def test_evaluating_between_steps_changes_nothing(trainer_of, rows: lorasc.Batch, models) -> None:
     for dtype in ("float32", "bfloat16"):
         plain, evaluated = (
-            trainer_of(models["onednn"], compute_dtype=dtype, schedule="constant") for _ in range(2)
+            trainer_of(
+                models["onednn"], compute_dtype=dtype, pack_weights="on", schedule="constant"
+            )
+            for _ in range(2)
         )
         for _ in range(5):
             for trainer in (plain, evaluated):

@@ -25,6 +25,8 @@ final class Plan {
     /// What products with the backbone's matrices are computed in, with packed copies of these;
     /// nil: float32, and no copies.
     var packs: PackedProducts.ElementType?
+    /// Only where the copies take at most a third of the matrices' inputs and outputs.
+    var packsLittleOnly = false
     /// Changed matrices are composed where they are used.
     var composes = false
     var threads: Int
@@ -49,17 +51,26 @@ final class Plan {
       outputs: settings.head.flatMap { model.classifier($0.kind)?.selection.place },
       training: settings.training, recompute: settings.recompute, compute, arena)
     head = try settings.head.flatMap { try Self.head($0, model, modules, settings, arena) }
-    if let type = settings.packs { try pack(type, model) }
+    if let type = settings.packs { try pack(type, model, settings) }
   }
 
   /// Gives linear modules packed copies of the backbone's weights.
-  private func pack(_ type: PackedProducts.ElementType, _ model: Model) throws {
+  private func pack(
+    _ type: PackedProducts.ElementType, _ model: Model, _ settings: Settings
+  ) throws {
     var packed = zip(model.matrices, layers).compactMap { module, layer in
       (layer as? LinearLayer).map { (module, $0) }
     }
     if let output = model.backbone.output, output.isTied, let head = head as? LanguageHead {
       packed.append((model.matrices[output.matrix], head.output))
     }
+    // Not by the plan's bytes, which depend on the number of threads.
+    let sizes = packed.map(\.0)
+    let copies = sizes.reduce(0.0) { $0 + 8 * Double($1.count) }
+    let ends = sizes.reduce(0.0) {
+      $0 + 4 * Double(settings.tokenCapacity) * Double($1.inFeatures + $1.outFeatures)
+    }
+    if settings.packsLittleOnly, copies > ends / 3 { return }
     let products = try PackedProducts(
       type, PackedWeight.shapes(of: packed.map(\.0)), lanes: compute.threads, arena)
     for (module, layer) in packed {

@@ -5,6 +5,8 @@ import Glibc
 /// memory is an error and never a trap.
 final class AlignedBuffer<Element>: @unchecked Sendable {
   let count: Int
+  private let byteCount: Int
+  private let isMapped: Bool
   let pointer: UnsafeMutablePointer<Element>
 
   /// - Throws: `.outOfMemory` when `count` elements do not fit the address space
@@ -16,20 +18,51 @@ final class AlignedBuffer<Element>: @unchecked Sendable {
       throw LorascError(
         .outOfMemory, "\(what): \(count) elements do not fit in memory", subject: what)
     }
-    var raw: UnsafeMutableRawPointer?
     let rounded = max(64, (bytes + 63) / 64 * 64)
-    let code = posix_memalign(&raw, 64, rounded)
-    guard code == 0, let raw else {
+    isMapped = rounded >= Self.mapped
+    byteCount = rounded
+    let (raw, code) = isMapped ? Self.map(rounded) : Self.allocate(rounded)
+    guard let raw else {
       throw LorascError(
         .outOfMemory, "\(what): \(bytes) bytes could not be allocated", subject: what, errno: code)
     }
-    memset(raw, 0, rounded)
     self.count = count
     // Safe: because the block is at least `count` strides long and aligned to 64.
     pointer = raw.bindMemory(to: Element.self, capacity: count)
   }
 
-  deinit { free(pointer) }
+  deinit {
+    if isMapped { munmap(pointer, byteCount) } else { free(pointer) }
+  }
+
+  private static func allocate(_ bytes: Int) -> (UnsafeMutableRawPointer?, Int32) {
+    var raw: UnsafeMutableRawPointer?
+    let code = posix_memalign(&raw, 64, bytes)
+    guard code == 0, let raw else { return (nil, code) }
+    memset(raw, 0, bytes)
+    return (raw, 0)
+  }
+
+  /// From this size on pages come from the kernel, which hands them out zeroed when they are first
+  /// used, and in huge ones where the system has them on request.
+  private static var mapped: Int { 2 << 20 }
+
+  private static func map(_ bytes: Int) -> (UnsafeMutableRawPointer?, Int32) {
+    let huge = 2 << 20
+    let (whole, overflow) = bytes.addingReportingOverflow(huge)
+    guard !overflow else { return (nil, ENOMEM) }
+    let start = mmap(
+      nil, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let start, start != MAP_FAILED else { return (nil, errno) }
+    // Huge pages start at multiples of their size; what is left on both sides goes back.
+    let page = Int(getpagesize())
+    let before = (huge - Int(bitPattern: start) % huge) % huge
+    let used = (bytes + page - 1) / page * page
+    if before > 0 { munmap(start, before) }
+    if whole > before + used { munmap(start + before + used, whole - before - used) }
+    madvise(start + before, used, MADV_HUGEPAGE)
+    return (start + before, 0)
+  }
 
   subscript(index: Int) -> Element {
     get {

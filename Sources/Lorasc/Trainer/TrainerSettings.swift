@@ -17,6 +17,7 @@ struct TrainerSettings: Sendable {
   let accumulationSteps: Int
   let maxBatchTokens: Int
   let computeType: PackedProducts.ElementType
+  private let packing: String
   let shuffle: Bool
 
   let labelSmoothing: Double
@@ -65,6 +66,7 @@ struct TrainerSettings: Sendable {
     maxBatchTokens = try options.integer("max_batch_tokens")
     shuffle = try options.boolean("shuffle")
     computeType = try options.text("compute_dtype") == "bfloat16" ? .bfloat16 : .float32
+    packing = try options.text("pack_weights")
     guard computeType == .float32 || model.products == .onednn else {
       throw LorascError(
         .unsupported,
@@ -225,6 +227,7 @@ struct TrainerSettings: Sendable {
     Plan.Settings(
       head: adapter.head, tokenCapacity: maxBatchTokens, training: true, recompute: recompute,
       packs: packs(model),
+      packsLittleOnly: computeType == .float32 && packing == "auto",
       composes: model.matrices.contains(where: adapter.keepsFactors), threads: threads,
       examples: batchSize)
   }
@@ -232,7 +235,7 @@ struct TrainerSettings: Sendable {
   /// In float32 the matrices of a host's model stay where they are, in its memory alone.
   private func packs(_ model: Model) -> PackedProducts.ElementType? {
     guard model.products == .onednn else { return nil }
-    return computeType == .float32 && model.isOfHost ? nil : computeType
+    return computeType == .float32 && (model.isOfHost || packing == "off") ? nil : computeType
   }
 
   func dropout(draw: Int, ofAdapter expert: Float) -> DropoutPlan {
