@@ -79,6 +79,11 @@ bench-step: python ## Time training steps on MiniLM from C
 	@$(CC) $(strict_c) -O2 Benchmarks/step.c $(link_lorasc) -o build/bench/step
 	@build/bench/step "$$($(model_folder))"
 
+bench-growth: python ## A step's time and memory over rank, length, batch, threads: docs/growth.svg
+	@scripts/system-packages fortunes libdnnl2
+	@scripts/python-env test Tests/Python/requirements.txt
+	@$(python) -W ignore Benchmarks/growth.py
+
 bench-generation: python ## Tokens a second on SmolLM2 against transformers, in turn
 	@scripts/python-env test Tests/Python/requirements.txt
 	@$(python) -W ignore Benchmarks/generation.py
@@ -211,5 +216,5 @@ model_folder = $(python) -c 'import importlib.util as u, pathlib; \
 options_table = $(CC) $(strict_c) scripts/options-table.c $(link_lorasc) \
   -o $(stage)/options-table && $(stage)/options-table
 
-.PHONY: help demo test lib install python bench bench-step bench-generation parity own-model interop check docs clean system \
+.PHONY: help demo test lib install python bench bench-step bench-growth bench-generation parity own-model interop check docs clean system \
   test-packages test-env c-tests test-swift test-c test-examples test-docs test-python

@@ -1,7 +1,7 @@
 """Training steps against PyTorch + PEFT, on one machine in one run: `make bench`.
 
     python Benchmarks/bench.py [--cases all|quick] [--threads 2] [--steps 20]
-                               [--parts cases methods texts merge quantized]
+                               [--parts cases methods texts merge quantized curves]
 
 Engine and peer take turns in processes of their own, on the same rows, from the same factors,
 with the same optimizer; medians count. Peers: PyTorch's default, and the fastest of eager
@@ -64,7 +64,7 @@ METHODS: dict[str, dict[str, Any]] = {
 """What may cost at most 1.10 times plain LoRA."""
 
 
-PARTS = ("cases", "methods", "texts", "merge", "quantized")
+PARTS = ("cases", "methods", "texts", "merge", "quantized", "curves")
 
 
 class Bench:
@@ -182,6 +182,43 @@ class Bench:
         peaks = {name: runner.finish() for name, runner in runners.items()}
         ratio = seconds["gguf"] / seconds["float32"]
         return {"case": case.name, "seconds": seconds, "mib": peaks, "ratio": ratio}
+
+    def curves(self, model: str, steps: int = 200, window: int = 20) -> dict[str, Any]:
+        """Loss curves on real texts in bfloat16 beside float32: means of windows of steps.
+
+        MiniLM learns the topics of quotations, SmolLM2 the quotations.
+        """
+        is_language = model == "smollm2"
+        part = fortunes.load()["train"]
+        losses = {}
+        with lorasc.Model(find_model(model), threads=self.threads) as opened:
+            labels = None if is_language else part.labels
+            rows = opened.encode(part.texts, fortunes.MAX_LENGTH, labels=labels)
+            head = {"head": "lm"} if is_language else {"num_labels": len(fortunes.TOPICS)}
+            for dtype in PEERS:
+                adapter = lorasc.Adapter(opened, method="lora", adapter_seed=1, **head)
+                trainer = lorasc.Trainer(
+                    opened,
+                    adapter,
+                    compute_dtype=dtype,
+                    max_steps=steps,
+                    batch_size=8,
+                    max_batch_tokens=8 * fortunes.MAX_LENGTH,
+                    learning_rate=5e-4,
+                    seed=1,
+                )
+                trainer.run(rows)
+                losses[dtype] = np.reshape(trainer.history.loss, (-1, window)).mean(axis=1)
+                trainer.close()
+        apart = np.abs(losses["bfloat16"] / losses["float32"] - 1)
+        windows = {dtype: values.tolist() for dtype, values in losses.items()}
+        return {
+            "model": model,
+            "steps": steps,
+            "windows": windows,
+            "largest_difference": float(apart.max()),
+            "last_difference": float(apart[-1]),
+        }
 
     def texts(self, rows: int = 32, longest: int = 128) -> dict[str, Any]:
         """Batches of real texts of mixed lengths: an epoch's seconds."""
@@ -316,6 +353,15 @@ def main() -> int:
         found = report["quantized"] = bench.quantized()
         memory = " MiB, ".join(f"{name} {peak:.0f}" for name, peak in found["mib"].items())
         print(f"GGUF beside float32: {found['ratio']:.2f} of the time, peak {memory} MiB")
+    if "curves" in parts:
+        report["curves"] = [bench.curves(model) for model in ("minilm", "smollm2")]
+        for found in report["curves"]:
+            print(
+                f"{found['model']}, {found['steps']} steps in bfloat16 beside float32: windows "
+                f"of 20 steps at most {found['largest_difference']:.2%} apart, the last "
+                f"{found['last_difference']:.2%}",
+                flush=True,
+            )
     (OUTPUT / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     print(f"\n{OUTPUT.relative_to(REPOSITORY)}/report.json")
     return 0

@@ -444,7 +444,8 @@ def test_an_estimate_is_what_training_takes(name: str, recompute: str, tmp_path:
         text=True,
     )
     used, estimated = map(int, run.stdout.split())
-    assert estimated == pytest.approx(used, rel=0.1)
+    # The head has room for rows of one token each, whose pages these long rows never touch.
+    assert 0.85 * estimated <= used <= 1.05 * estimated
 
 
 def test_a_memory_limit_refuses_an_overrun(tmp_path: Path) -> None:

@@ -226,5 +226,9 @@ def test_cascade_refuses() -> None:
     other = peft.get_peft_model(network(), peft.LoraConfig(target_modules=["fc1"]))
     with pytest.raises(lorasc.OptionError, match="nonsense"):
         lorasc.torch.Cascade(other, nonsense=1)
+    with pytest.raises(lorasc.OptionError, match="learning_rate: PyTorch's own"):
+        lorasc.torch.Cascade(other, learning_rate=0.1)
+    with pytest.raises(lorasc.OptionError, match="r: PEFT's own"):
+        lorasc.torch.Cascade(other, r=4)
     with pytest.raises(lorasc.OptionError, match="meta"):
         lorasc.torch.Cascade(other.to("meta"), noise_lifetime="per_step")

@@ -26,11 +26,8 @@ struct LayerWeight {
         x, ldx: ldx, y, ldy: ldy, rows: rows, bias: bias, adds: beta == 1, compute)
     }
     var beta = beta
-    if let bias {
-      let (broadcast, outFeatures) = (compute.kernels.broadcast_rows, outFeatures)
-      compute.forRows(rows, cost: outFeatures) { start, end in
-        broadcast(bias, y + start * ldy, end - start, outFeatures, ldy)
-      }
+    if bias != nil {
+      broadcast(bias, y, ldy: ldy, rows: rows, compute)
       beta = 1
     }
     if case .zero = source { return clear(y, ldy, rows, outFeatures, beta, compute) }
@@ -38,6 +35,17 @@ struct LayerWeight {
       compute.gemm(
         rows, tile.count, inFeatures, a: x, lda: ldx, b: values, ldb: inFeatures, transposeB: true,
         c: y + tile.lowerBound, ldc: ldy, alpha: alpha, beta: beta)
+    }
+  }
+
+  /// Y = b, or 0 without one
+  func broadcast(
+    _ bias: UnsafePointer<Float>?, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
+    _ compute: Compute
+  ) {
+    let (broadcast, outFeatures) = (compute.kernels.broadcast_rows, outFeatures)
+    compute.forRows(rows, cost: outFeatures) { start, end in
+      broadcast(bias, y + start * ldy, end - start, outFeatures, ldy)
     }
   }
 

@@ -80,7 +80,7 @@ final class LinearLayer: MatrixLayer {
     product.multiply(input, ldx: ldi, dora.directed, ldy: outFeatures, rows: rows, compute)
     guard input != x else {
       addExpert(expert, dora.directed, ldy: outFeatures, rows: rows, compute)
-      broadcastBias(y, ldy: ldy, rows: rows, compute)
+      product.broadcast(bias, y, ldy: ldy, rows: rows, compute)
       return addScaled(
         dora.factors, dora.directed, ldx: outFeatures, y, ldy: ldy, rows: rows, beta: 1, compute)
     }
@@ -102,17 +102,6 @@ final class LinearLayer: MatrixLayer {
     product.multiply(
       x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate ? nil : bias,
       beta: accumulate ? 1 : 0, compute)
-  }
-
-  /// y = b, or 0 without one
-  private func broadcastBias(
-    _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int, _ compute: Compute
-  ) {
-    let broadcast = compute.kernels.broadcast_rows
-    let (bias, outFeatures) = (bias, outFeatures)
-    compute.forRows(rows, cost: outFeatures) { start, end in
-      broadcast(bias, y + start * ldy, end - start, outFeatures, ldy)
-    }
   }
 
   /// y += s (X̃ Aᵀ) Bᵀ from `projected`

@@ -11,22 +11,14 @@ from torch import nn
 
 from .._options import options as option_table
 from ..adapter import Adapter
-from ..errors import ArgumentError, OptionError, StateError, Status
+from ..errors import ArgumentError, StateError, Status
 from ..host import HostModel, Layer
 from ..reports import SaveReport
 from ..trainer import Trainer
 from ._linear import AdaptedLinear, host_matrix, is_linear
 from ._optimizer import reset_state
+from ._refused import PYTORCHS, refuse
 from ._steps import is_per_step, require_steps
-
-REFUSED = (
-    *("bias", "modules_to_save", "ranks", "head", "num_labels", "problem_type"),
-    *("label_smoothing", "class_weights", "optimizer", "learning_rate", "weight_decay"),
-    *("beta1", "beta2", "eps", "momentum", "loraplus_lr_ratio", "max_grad_norm", "schedule"),
-    *("warmup_steps", "warmup_ratio", "min_lr_ratio", "rewarmup_steps", "rewarmup_ratio"),
-    *("epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "shuffle"),
-)
-"""Options of what is PyTorch's own here, or would change a parameter's shape."""
 
 
 class Attached:
@@ -148,9 +140,7 @@ def attach(model: nn.Module, method: str = "lorasc", **options: Any) -> Attached
         ArgumentError: a module on another device, or of another type.
         StateError: the model has adapters of this library already.
     """
-    for key in options:
-        if key in REFUSED:
-            raise OptionError(Status.OPTION, f"option {key}: PyTorch's own here", key)
+    refuse(options, {"PyTorch": PYTORCHS})
     modules = dict(model.named_modules())
     if any(isinstance(module, AdaptedLinear) for module in modules.values()):
         raise StateError(Status.STATE, "the model has adapters already: detach them first", "model")

@@ -16,6 +16,7 @@ from ..errors import ArgumentError, OptionError, Status
 from ..host import HostMatrix, HostModel, Layer
 from ..trainer import Trainer
 from ._optimizer import reset_state
+from ._refused import PEFTS, PYTORCHS, refuse
 from ._steps import is_per_step, require_steps
 
 
@@ -36,7 +37,8 @@ class Cascade:
 
     Raises:
         ArgumentError: no LoRA layer, an embedding or a quantised layer among them.
-        OptionError: a bad option; ``noise_lifetime="per_step"`` off the CPU.
+        OptionError: a bad option, or one of what is PyTorch's or PEFT's here;
+            ``noise_lifetime="per_step"`` off the CPU.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Cascade:
         optimizer: torch.optim.Optimizer | None = None,
         **options: Any,
     ) -> None:
+        refuse(options, {"PyTorch": PYTORCHS, "PEFT": PEFTS})
         self.model = model
         self.optimizer = optimizer
         self._layers = dict(_lora_layers(model))
