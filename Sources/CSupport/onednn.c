@@ -163,10 +163,9 @@ struct lorasc_matmul {
   lane lane[];
 };
 
-/* (rows, columns), elements of a row side by side */
-static bool describe(memory_description *description, int64_t rows, int64_t columns, int64_t ld,
-                     int type) {
-  const int64_t sizes[2] = {rows, columns}, strides[2] = {ld, 1};
+/* (rows, columns), one row after the other */
+static bool describe(memory_description *description, int64_t rows, int64_t columns, int type) {
+  const int64_t sizes[2] = {rows, columns}, strides[2] = {columns, 1};
   return dnn.memory_desc_init_by_strides(description, 2, sizes, type, strides) == 0;
 }
 
@@ -196,9 +195,9 @@ static bool describe_all(descriptions *all, const lorasc_product *product,
     memcpy(&all->w, packing->description, sizeof all->w);
   else if (dnn.memory_desc_init_by_tag(&all->w, 2, sizes, type, ANY_LAYOUT) != 0)
     return false;
-  return describe(&all->x, product->rows, product->inner, product->ldx, type) &&
-         describe(&all->y, product->rows, product->columns, product->ldy, FLOAT32) &&
-         describe(&all->bias, 1, product->columns, product->columns, FLOAT32);
+  return describe(&all->x, product->rows, product->inner, type) &&
+         describe(&all->y, product->rows, product->columns, FLOAT32) &&
+         describe(&all->bias, 1, product->columns, FLOAT32);
 }
 
 static bool create_lane(lane *lane, const descriptions *all) {
@@ -291,14 +290,13 @@ bool lorasc_matmul_run(lorasc_matmul *matmul, size_t lane_index, const void *x, 
   return dnn.primitive_execute(matmul->primitive, stream, matmul->has_bias ? 5 : 4, arguments) == 0;
 }
 
-bool lorasc_pack(const lorasc_packing *packing, int64_t inner, int64_t columns, const void *values,
-                 bool is_bfloat16, int64_t inner_stride, int64_t column_stride, void *packed) {
+bool lorasc_pack(const lorasc_packing *packing, int64_t inner, int64_t columns, const float *values,
+                 int64_t inner_stride, int64_t column_stride, void *packed) {
   const int64_t sizes[2] = {inner, columns}, strides[2] = {inner_stride, column_stride};
   memory_description from, to;
   memcpy(&to, packing->description, sizeof to);
   handle description = NULL, primitive = NULL, source = NULL, target = NULL;
-  bool good = dnn.memory_desc_init_by_strides(&from, 2, sizes, is_bfloat16 ? BFLOAT16 : FLOAT32,
-                                              strides) == 0 &&
+  bool good = dnn.memory_desc_init_by_strides(&from, 2, sizes, FLOAT32, strides) == 0 &&
               dnn.reorder_primitive_desc_create(&description, &from, engine, &to, engine, NULL) ==
                   0 &&
               dnn.primitive_create(&primitive, description) == 0 &&

@@ -24,14 +24,13 @@ LORASC_HIDDEN bool lorasc_onednn_sgemm(bool transpose_a, bool transpose_b, int64
                                        const float *b, int64_t ldb, float beta, float *c,
                                        int64_t ldc);
 
-/* ---- Y (rows, columns) = X (rows, inner) W (inner, columns) with W packed beforehand ---- */
+/* ---- Y (rows, columns) = X (rows, inner) W (inner, columns) with W packed beforehand;
+   X and Y without gaps between rows ---- */
 
 typedef struct lorasc_product {
   int64_t rows;
   int64_t inner;
   int64_t columns;
-  int64_t ldx;
-  int64_t ldy;
   bool is_bfloat16; /* X and W; Y and the sums are float32 */
   bool accumulates; /* Y += X W */
   bool has_bias;    /* (columns), float32 */
@@ -60,8 +59,9 @@ LORASC_HIDDEN bool lorasc_matmul_run(lorasc_matmul *matmul, size_t lane, const v
                                      const void *packed, const float *bias, float *y,
                                      void *scratch);
 
-/* Packs W (inner, columns), whose element (i, j) is values[i inner_stride + j column_stride]. */
+/* Packs W (inner, columns), whose element (i, j) is values[i inner_stride + j column_stride],
+   rounded where the packing is of bfloat16. */
 LORASC_HIDDEN bool lorasc_pack(const lorasc_packing *packing, int64_t inner, int64_t columns,
-                               const void *values, bool is_bfloat16, int64_t inner_stride,
-                               int64_t column_stride, void *packed);
+                               const float *values, int64_t inner_stride, int64_t column_stride,
+                               void *packed);
 #endif

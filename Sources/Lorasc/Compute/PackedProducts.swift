@@ -61,8 +61,6 @@ final class PackedProducts {
       var product = lorasc_product()
       product.inner = Int64(shape.inner)
       product.columns = Int64(shape.columns)
-      product.ldx = product.inner
-      product.ldy = product.columns
       product.is_bfloat16 = type == .bfloat16
       var packing: lorasc_packing?
       for tile in PackedProducts.tiles {
@@ -239,7 +237,7 @@ final class PackedMatrix {
     var packing = kinds.packing
     guard
       lorasc_pack(
-        &packing, Int64(shape.inner), Int64(shape.columns), values, false, Int64(innerStride),
+        &packing, Int64(shape.inner), Int64(shape.columns), values, Int64(innerStride),
         Int64(columnStride), memory)
     else {
       return memory.update(repeating: .nan, count: packing.bytes / 4)

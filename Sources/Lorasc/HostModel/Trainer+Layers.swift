@@ -21,9 +21,7 @@ extension Trainer {
   /// - Throws: `.state` where gradients are accumulated for `apply`
   public func countStep() throws {
     try exclusively {
-      guard sums.rows == 0 else {
-        throw LorascError(.state, "gradients are accumulated: apply or discard them first")
-      }
+      guard sums.rows == 0 else { throw Self.somethingAccumulated }
       state.step += 1
       state.cascadeStep += 1
     }
