@@ -784,8 +784,8 @@ typedef struct lorasc_matrix {
 /* A model that is `count` matrices of the host's and nothing else. Their memory and the biases'
  * are read where they lie (copied where rows have gaps or `transposed` is set), and must stay,
  * and stay unchanged, while the model or anything made on it lives;
- * lorasc_adapter_merge_into_host alone writes to it. Options: `threads` and `kernels`.
- * target_modules=auto means all of them. E_ARGUMENT, E_SHAPE, E_NONFINITE (subject: the name),
+ * lorasc_adapter_merge_into_host alone writes to it. Options: `threads`, `thread_pool`,
+ * `kernels` and `products`. target_modules=auto means all of them. E_ARGUMENT, E_SHAPE, E_NONFINITE (subject: the name),
  * E_MEMORY. Since 0.1. */
 lorasc_status lorasc_model_from_host(const lorasc_matrix *matrices, size_t count,
                                      lorasc_options *options, lorasc_model **model);

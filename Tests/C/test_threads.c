@@ -76,13 +76,14 @@ void threads_two_trainers(void) {
 }
 
 void threads_same_bits(void) {
-  static const char *counts[] = {"1", "2", "4"};
+  static const char *others[] = {"threads=2", "threads=4", "threads=2 thread_pool=openmp"};
   fixture first, next;
   char settings[256];
-  if (fixture_open(&first, RUN)) {
+  REQUIRE(CHECK(dlopen("libgomp.so.1", RTLD_NOW | RTLD_GLOBAL)));
+  if (fixture_open(&first, RUN "threads=1")) {
     train(&first);
-    for (size_t i = 1; i < 3; i++) {
-      snprintf(settings, sizeof settings, RUN "threads=%s", counts[i]);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+      snprintf(settings, sizeof settings, RUN "%s", others[i]);
       check_about(settings);
       if (fixture_open(&next, settings)) {
         train(&next);
@@ -92,6 +93,16 @@ void threads_same_bits(void) {
     }
   }
   fixture_close(&first);
+}
+
+void threads_of_nobody(void) {
+  lorasc_options *options;
+  lorasc_model *model = NULL;
+  REQUIRE(CHECK(dlsym(RTLD_DEFAULT, "GOMP_parallel") == NULL)); /* until threads_same_bits */
+  REQUIRE(options_make(&options, "thread_pool=openmp"));
+  CHECK_STATUS(lorasc_model_open(tiny_model_path(), options, &model), LORASC_E_UNSUPPORTED);
+  CHECK_TEXT(lorasc_last_error()->subject, "thread_pool");
+  lorasc_options_free(options);
 }
 
 void threads_host_settings(void) {

@@ -5,9 +5,14 @@ import Testing
 @testable import Lorasc
 
 @Suite struct ThreadPoolTests {
-  @Test(arguments: [1, 2, 3, 4, 9])
-  func everyChunkOnce(threads: Int) throws {
-    let pool = try ThreadPool(threads: threads)
+  private static func kind(_ name: String) throws -> ThreadPool.Kind {
+    if name == "openmp" { try #require(dlopen("libgomp.so.1", RTLD_NOW | RTLD_GLOBAL) != nil) }
+    return try ThreadPool.Kind(option: name)
+  }
+
+  @Test(arguments: [1, 2, 3, 4, 9], ["own", "openmp"])
+  func everyChunkOnce(threads: Int, kind: String) throws {
+    let pool = try ThreadPool(threads: threads, Self.kind(kind))
     for round in 0..<3000 {
       let chunks = round % 23
       let done = Guarded([UInt16](repeating: 0, count: chunks))
@@ -45,9 +50,10 @@ import Testing
     }
   }
 
-  @Test func lanesAreExclusive() throws {
+  @Test(arguments: ["own", "openmp"])
+  func lanesAreExclusive(kind: String) throws {
     let threads = 4
-    let pool = try ThreadPool(threads: threads)
+    let pool = try ThreadPool(threads: threads, Self.kind(kind))
     let busy = (0..<threads).map { _ in Flag() }
     let clashes = Atomic<Int>(0)
     for _ in 0..<200 {

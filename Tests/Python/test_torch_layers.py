@@ -60,6 +60,21 @@ def test_minilm_trains_as_with_the_engines_trainer(minilm_path: Path) -> None:
     assert curves.difference <= CURVE_LIMIT
 
 
+def test_whose_threads_make_the_same_bits() -> None:
+    found = []
+    for pool in ("own", "openmp"):
+        model = nn.Sequential(nn.Linear(384, 512, bias=False))
+        nn.init.constant_(model[0].weight, 0.01)
+        attached = lorasc.torch.attach(model, "lora", r=8, threads=2, thread_pool=pool)
+        randomize(attached)
+        x = torch.linspace(-1, 1, 2048 * 384).view(2048, 384).requires_grad_()
+        y = model(x)
+        y.square().sum().backward()
+        gradients = [factor.grad for factor in attached.factors()]
+        found.append([y.detach(), x.grad, *gradients])
+    assert all(torch.equal(own, openmp) for own, openmp in zip(*found, strict=True))
+
+
 def test_cascades_and_merge() -> None:
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}

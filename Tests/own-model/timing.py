@@ -11,7 +11,7 @@ from checks import Check
 from programs import REPOSITORY
 from turns import Runner, take_turns
 
-STEPS, THREADS = 24, 2
+STEPS, THREADS = 60, 2
 CALL_LIMIT, BOUND_LIMIT = 2.0, 0.1
 """Microseconds beyond a layer's products, and of a bound function beyond the direct call."""
 

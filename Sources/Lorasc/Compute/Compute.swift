@@ -22,10 +22,13 @@ final class Compute: Sendable {
   ///   - level: nil: the best of this CPU.
   ///   - products: nil: the best library that is there.
   /// - Throws: see `ThreadPool.init` and `KernelLevel.table`.
-  init(threads: Int, level: KernelLevel? = nil, products: MatrixProducts? = nil) throws {
+  init(
+    threads: Int, level: KernelLevel? = nil, products: MatrixProducts? = nil,
+    pool kind: ThreadPool.Kind = .own
+  ) throws {
     kernels = try (level ?? .best).table()
     self.products = products ?? .best
-    pool = try ThreadPool(threads: threads)
+    pool = try ThreadPool(threads: threads, kind)
   }
 
   /// body(start, end) over ranges that make up 0 ..< rows, in parallel.

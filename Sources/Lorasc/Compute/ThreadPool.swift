@@ -1,7 +1,8 @@
 import CSupport
 import Glibc
 
-/// A fixed set of threads for short parallel loops: spin, then sleep.
+/// A fixed set of threads for short parallel loops: the pool's own, which spin, then sleep, or those
+/// of the process's OpenMP.
 ///
 /// ```swift
 /// let pool = try ThreadPool(threads: 2)
@@ -19,7 +20,27 @@ import Glibc
 final class ThreadPool: @unchecked Sendable {
   // Safe: because all that changes after init is in `shared`, which synchronises itself.
 
+  /// Whose threads work.
+  enum Kind: String, Sendable {
+    case own
+    /// GNU's OpenMP, where the host has it: its threads spin between the host's parallel regions,
+    /// and would keep a processor from the pool's own ones.
+    case openmp
+
+    /// - Throws: `.unsupported` where OpenMP isn't in the process.
+    init(option: String) throws {
+      self = Kind(rawValue: option) ?? .own
+      guard self == .own || lorasc_openmp_is_available() else {
+        throw LorascError(
+          .unsupported,
+          "thread_pool is openmp, but GNU's OpenMP library, libgomp, is not in this process",
+          subject: "thread_pool")
+      }
+    }
+  }
+
   let threads: Int
+  private let kind: Kind
   private let shared: ThreadPoolState
   private var workers: [pthread_t] = []
   private let owner = getpid()
@@ -27,17 +48,21 @@ final class ThreadPool: @unchecked Sendable {
   static let maximumThreads = 1024
   private static let stackBytes = 1 << 20
 
-  /// - Parameter threads: 1 ... 1024, the caller included.
+  /// - Parameters:
+  ///   - threads: 1 ... 1024, the caller included.
+  ///   - kind: `.openmp` only where it is available
   /// - Throws: `.argument` for another number, `.limit` when the system refuses a thread.
-  init(threads: Int) throws {
+  init(threads: Int, _ kind: Kind = .own) throws {
     guard (1...ThreadPool.maximumThreads).contains(threads) else {
       throw LorascError(
         .argument, "threads is \(threads); it may be 1 to \(ThreadPool.maximumThreads)",
         subject: "threads")
     }
     self.threads = threads
+    self.kind = kind
     // With more threads than processors a spinning one keeps a working one from running.
     shared = ThreadPoolState(spins: threads <= ThreadPool.availableThreads ? 2000 : 0)
+    guard kind == .own else { return }
     workers.reserveCapacity(threads - 1)
     for lane in 1..<max(threads, 1) {
       let (thread, code) = ThreadPool.start(lane, shared)
@@ -94,12 +119,15 @@ final class ThreadPool: @unchecked Sendable {
   /// The same with the number of the thread, 0 ..< threads, that runs the task: for scratch
   /// memory of its own. Two tasks with one lane never run at the same time.
   func run(tasks: Int, _ body: (_ task: Int, _ lane: Int) -> Void) {
-    guard tasks > 1, threads > 1 else {
+    // A child made by `fork` has none of OpenMP's threads, which would be waited for.
+    guard tasks > 1, threads > 1, kind == .own || getpid() == owner else {
       for task in 0..<max(tasks, 0) { body(task, 0) }
       return
     }
-    // Safe: because `perform` returns only when no worker uses body or pointer any more.
-    let job = ThreadPoolJob(body: words(of: body), tasks: tasks)
+    // Safe: because both ways return only when no worker uses body or job any more.
+    let words = words(of: body)
+    guard kind == .own else { return lorasc_openmp_run(words, tasks, UInt32(threads)) }
+    let job = ThreadPoolJob(body: words, tasks: tasks)
     withUnsafePointer(to: job) { shared.perform($0) }
   }
 

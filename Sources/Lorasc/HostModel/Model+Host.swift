@@ -38,7 +38,8 @@ extension Model {
     self.init(
       hostMatrices: matrices, backbone, level: level,
       products: try MatrixProducts(option: try options.text("products")),
-      threads: try options.integer("threads"))
+      threads: try options.integer("threads"),
+      try ThreadPool.Kind(option: try options.text("thread_pool")))
   }
 
   /// Its matrices are the host's.

@@ -15,6 +15,7 @@ public final class Model: @unchecked Sendable {
   public let threads: Int
   let level: KernelLevel
   let products: MatrixProducts
+  let threadPool: ThreadPool.Kind
   let configJSON: JSONObject
   let store: TensorStore
   /// Where the model is a GGUF file.
@@ -57,6 +58,7 @@ public final class Model: @unchecked Sendable {
     truncation = RowTruncation(rawValue: try options.text("truncation")) ?? .error
     level = try KernelLevel(option: try options.text("kernels"))
     products = try MatrixProducts(option: try options.text("products"))
+    threadPool = try ThreadPool.Kind(option: try options.text("thread_pool"))
     let kernels = try level.table()
     let types: [String: TensorType] = ["float32": .f32, "bfloat16": .bf16, "float16": .f16]
     let dtype = types[try options.text("dtype")]
@@ -87,13 +89,14 @@ public final class Model: @unchecked Sendable {
   /// The host's matrices, checked, and a backbone that holds nothing else.
   init(
     hostMatrices: [HostMatrix], _ backbone: Backbone, level: KernelLevel, products: MatrixProducts,
-    threads: Int
+    threads: Int, _ threadPool: ThreadPool.Kind
   ) {
     path = "the host's model"
     self.threads = threads
     truncation = .error
     self.level = level
     self.products = products
+    self.threadPool = threadPool
     configJSON = JSONObject()
     form = .host
     store = TensorStore(path: path, [])
@@ -153,7 +156,7 @@ public final class Model: @unchecked Sendable {
   func compute(threads: Int) throws -> Compute {
     try Compute(
       threads: threads == 0 ? ThreadPool.availableThreads : threads, level: level,
-      products: products)
+      products: products, pool: threadPool)
   }
 
   /// Identifies the weights: names, shapes, types and bytes.

@@ -42,6 +42,10 @@ public enum OptionTable {
       "Threads of a trainer, of predictions and generation; 0: as many as the process may run "
         + "on. The results do not depend on it."),
     .init(
+      "thread_pool", .choice, "own", choices: ["own", "openmp"], .model,
+      "Whose threads these are: the engine's own, or those of the process's OpenMP (GNU's libgomp, "
+        + "which PyTorch brings), for a host whose own loops run on them in turn with the engine."),
+    .init(
       "kernels", .choice, "auto", choices: ["auto", "baseline", "avx2", "avx512"], .model,
       "The level of the elementwise kernels; auto: the best that this CPU runs."),
     .init(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -159,7 +160,8 @@ def attach(model: nn.Module, method: str = "lorasc", **options: Any) -> Attached
         for scope in ("model", "adapter", "trainer")
     }
     host = HostModel(
-        {name: host_matrix(name, module) for name, module in linears.items()}, **of["model"]
+        {name: host_matrix(name, module) for name, module in linears.items()},
+        **{"thread_pool": _thread_pool()} | of["model"],
     )
     adapter = Adapter(host, method=method, target_modules=targets, **of["adapter"])
     trainer = Trainer(
@@ -179,6 +181,11 @@ def attach(model: nn.Module, method: str = "lorasc", **options: Any) -> Attached
         float(of["trainer"].get("prune_ratio", 0.9)),
     )
     return Attached(model, host, adapter, trainer, layers, boundary, is_per_step(options))
+
+
+def _thread_pool() -> str:
+    """PyTorch's own threads, where it has them from GNU's OpenMP."""
+    return "openmp" if hasattr(ctypes.CDLL(None), "GOMP_parallel") else "own"
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:
