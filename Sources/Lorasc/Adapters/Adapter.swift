@@ -27,6 +27,9 @@ struct FullParameter: Sendable {
     case head(HeadTensor)
 
     var isHead: Bool { if case .head = self { true } else { false } }
+
+    /// The backbone's matrix that is trained in full.
+    var matrixInFull: Int? { if case .weight(let matrix) = self { matrix } else { nil } }
   }
   let place: Place
   /// Index into the parameters.

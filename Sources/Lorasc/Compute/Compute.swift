@@ -15,6 +15,12 @@ final class Compute: Sendable {
   /// For use inside the bodies of parallel loops; elsewhere see `gemm`.
   let products: MatrixProducts
 
+  /// Of each lane `partViews` times `partElements`.
+  private let laneScratch: FloatBuffer
+  /// What a part of values holds; small enough for the first-level cache.
+  static let partElements = 1024
+  private static let partViews = 5
+
   /// Lanes of `forTasks` are 0 ..< threads.
   var threads: Int { pool.threads }
 
@@ -29,17 +35,29 @@ final class Compute: Sendable {
     kernels = try (level ?? .best).table()
     self.products = products ?? .best
     pool = try ThreadPool(threads: threads, kind)
+    laneScratch = try FloatBuffer(
+      count: threads * Self.partViews * Self.partElements, what: "scratch memory")
+  }
+
+  /// `partElements` floats of a lane.
+  func scratch(_ lane: Int, _ place: Int) -> UnsafeMutablePointer<Float> {
+    laneScratch.pointer + (lane * Self.partViews + place) * Self.partElements
   }
 
   /// body(start, end) over ranges that make up 0 ..< rows, in parallel.
   /// - Parameter cost: of one row, in units of roughly 0.1 ns: one per element copied, about 4 for
   ///   a normalisation, 8 for an exponential. It decides how large a range is.
   func forRows(_ rows: Int, cost: Int, _ body: (_ start: Int, _ end: Int) -> Void) {
+    forRanges(rows, cost: cost) { start, end, _ in body(start, end) }
+  }
+
+  /// The same with a lane; two ranges with the same lane never run at the same time.
+  func forRanges(_ rows: Int, cost: Int, _ body: (_ start: Int, _ end: Int, _ lane: Int) -> Void) {
     guard rows > 0 else { return }
     let size = Compute.rowsOfRange(rows, cost: cost)
-    guard size < rows else { return body(0, rows) }
-    pool.run(tasks: (rows + size - 1) / size) { task, _ in
-      body(task * size, min(rows, (task + 1) * size))
+    guard size < rows else { return body(0, rows, 0) }
+    pool.run(tasks: (rows + size - 1) / size) { task, lane in
+      body(task * size, min(rows, (task + 1) * size), lane)
     }
   }
 

@@ -8,7 +8,7 @@ import CSupport
 /// kernels for matrices without gaps only: rows that are apart, and the last ones, which don't
 /// fill a tile, go through scratch memory.
 final class PackedProducts {
-  /// What X and W are multiplied in; X and Y are float32 in memory, sums are always.
+  /// What X and W are multiplied in; sums are float32 always.
   enum ElementType: Sendable { case float32, bfloat16 }
 
   struct Shape: Hashable {
@@ -153,8 +153,8 @@ final class PackedProducts {
   // MARK: The product
 
   fileprivate func multiply(
-    _ x: UnsafePointer<Float>, ldx: Int, _ w: PackedMatrix, _ y: UnsafeMutablePointer<Float>,
-    ldy: Int, rows: Int, bias: UnsafePointer<Float>?, adds: Bool, _ compute: Compute
+    _ x: Values, ldx: Int, _ w: PackedMatrix, _ y: Values, ldy: Int, rows: Int,
+    bias: UnsafePointer<Float>?, adds: Bool, _ compute: Compute
   ) {
     let (inner, columns) = (w.shape.inner, w.shape.columns)
     let tile = Self.tile(rows: rows, w.shape)
@@ -163,55 +163,71 @@ final class PackedProducts {
       let start = task * tile
       let count = min(tile, rows - start)
       let (whole, size) = w.kinds.matmul(rows: count, output)
-      let from = x + start * ldx
       let to = y + start * ldy
-      let source = self.source(from, ldx, count, inner, isWhole: size == count, lane, compute)
-      if size == count, ldy == columns {
-        if !whole.run(lane: lane, source, w.memory, bias, to) { Self.fail(to, ldy, count, columns) }
+      let source = self.source(
+        x + start * ldx, ldx, count, inner, isWhole: size == count, lane, compute)
+      if size == count, ldy == columns, let floats = to.floats {
+        if !whole.run(lane: lane, source, w.memory, bias, floats) {
+          Self.fail(floats, count * columns)
+        }
         return
       }
       let own = scratch.y(lane)
       let (matmul, _) = w.kinds.matmul(rows: count, bias == nil ? .set : .setWithBias)
-      guard matmul.run(lane: lane, source, w.memory, bias, own) else {
-        return Self.fail(to, ldy, count, columns)
-      }
-      for row in 0..<count {
-        if adds {
-          compute.kernels.axpby(1, own + row * columns, 1, to + row * ldy, columns)
-        } else {
-          (to + row * ldy).update(from: own + row * columns, count: columns)
-        }
-      }
+      if !matmul.run(lane: lane, source, w.memory, bias, own) { Self.fail(own, count * columns) }
+      put(own, count, columns, to, ldy, adds: adds, compute)
     }
   }
 
   /// The tile of X as a product takes it; rows beyond `count` hold whatever was there.
   private func source(
-    _ x: UnsafePointer<Float>, _ ldx: Int, _ count: Int, _ inner: Int, isWhole: Bool, _ lane: Int,
+    _ x: Values, _ ldx: Int, _ count: Int, _ inner: Int, isWhole: Bool, _ lane: Int,
     _ compute: Compute
   ) -> UnsafeRawPointer {
-    if type == .float32, isWhole, ldx == inner { return UnsafeRawPointer(x) }
+    let isInPlace = isWhole && ldx == inner
+    // Safe: because the scratch memory is raw to all but this tile.
     let own = UnsafeMutableRawPointer(scratch.x(lane))
-    for row in 0..<count {
-      switch type {
-      case .float32:
-        (own.assumingMemoryBound(to: Float.self) + row * inner)
-          .update(from: x + row * ldx, count: inner)
-      case .bfloat16:
-        // Safe: because the scratch memory is raw to all but this tile.
-        compute.kernels.f32_to_bf16(
-          x + row * ldx, own.assumingMemoryBound(to: UInt16.self) + row * inner, inner)
+    if type == .float32, let floats = x.floats {
+      if isInPlace { return UnsafeRawPointer(floats) }
+      let to = own.assumingMemoryBound(to: Float.self)
+      for row in 0..<count { (to + row * inner).update(from: floats + row * ldx, count: inner) }
+    }
+    guard type == .bfloat16 else { return UnsafeRawPointer(own) }
+    let to = own.assumingMemoryBound(to: UInt16.self)
+    if let halves = x.halves {
+      if isInPlace { return UnsafeRawPointer(halves) }
+      for row in 0..<count { (to + row * inner).update(from: halves + row * ldx, count: inner) }
+    } else if let floats = x.floats {
+      for row in 0..<count {
+        compute.kernels.f32_to_bf16(floats + row * ldx, to + row * inner, inner)
       }
     }
     return UnsafeRawPointer(own)
   }
 
+  /// A tile of Y from scratch memory to its place.
+  private func put(
+    _ own: UnsafeMutablePointer<Float>, _ count: Int, _ columns: Int, _ y: Values, _ ldy: Int,
+    adds: Bool, _ compute: Compute
+  ) {
+    for row in 0..<count {
+      let from = own + row * columns
+      if let halves = y.halves {
+        compute.kernels.f32_to_bf16(from, halves + row * ldy, columns)
+      } else if let floats = y.floats {
+        if adds {
+          compute.kernels.axpby(1, from, 1, floats + row * ldy, columns)
+        } else {
+          (floats + row * ldy).update(from: from, count: columns)
+        }
+      }
+    }
+  }
+
   /// oneDNN refuses no product that it has made, unless memory is short: the step sees NaN, says
   /// so and stops.
-  private static func fail(
-    _ y: UnsafeMutablePointer<Float>, _ ldy: Int, _ rows: Int, _ columns: Int
-  ) {
-    for row in 0..<rows { (y + row * ldy).update(repeating: .nan, count: columns) }
+  private static func fail(_ y: UnsafeMutablePointer<Float>, _ count: Int) {
+    y.update(repeating: .nan, count: count)
   }
 }
 
@@ -245,9 +261,13 @@ final class PackedMatrix {
   }
 
   /// Y = X W, with a bias Y = X W + b, or Y += X W
+  ///
+  /// - Parameters:
+  ///   - x: its halves where the products are of bfloat16, else its floats
+  ///   - y: floats, or halves, which are set only
   func multiply(
-    _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
-    bias: UnsafePointer<Float>? = nil, adds: Bool, _ compute: Compute
+    _ x: Values, ldx: Int, _ y: Values, ldy: Int, rows: Int, bias: UnsafePointer<Float>? = nil,
+    adds: Bool, _ compute: Compute
   ) {
     products.multiply(x, ldx: ldx, self, y, ldy: ldy, rows: rows, bias: bias, adds: adds, compute)
   }

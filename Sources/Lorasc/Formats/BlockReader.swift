@@ -23,6 +23,12 @@ final class BlockReader {
     self.kernels = kernels
   }
 
+  /// Where they are a mapped file's own, lets the system take their pages.
+  func releasePages(of owner: AnyObject) {
+    (owner as? MappedFile)?
+      .releasePages(UnsafeRawBufferPointer(start: start, count: byteCount))
+  }
+
   /// Elements `range`, which may start and end within blocks.
   func copy(_ range: Range<Int>, to out: UnsafeMutablePointer<Float>) {
     let size = type.block.elements

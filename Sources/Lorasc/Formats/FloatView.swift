@@ -24,6 +24,11 @@ final class FloatView: @unchecked Sendable {
     try withExtendedLifetime(self) { try body(buffer) }
   }
 
+  /// Where the values are a mapped file's own, lets the system take their pages.
+  func releasePages() {
+    (owner as? MappedFile)?.releasePages(UnsafeRawBufferPointer(buffer))
+  }
+
   /// A copy.
   var values: [Float] { withBuffer { Array($0) } }
 

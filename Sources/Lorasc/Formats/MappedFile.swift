@@ -32,6 +32,18 @@ final class MappedFile: @unchecked Sendable {
     }
   }
 
+  /// Lets the system take the whole pages of a part from this process: they are read again where
+  /// they are touched again.
+  func releasePages(_ part: UnsafeRawBufferPointer) {
+    guard let start = part.baseAddress else { return }
+    let page = Int(getpagesize())
+    let first = (Int(bitPattern: start) + page - 1) / page * page
+    let end = (Int(bitPattern: start) + part.count) / page * page
+    guard first < end, let from = UnsafeMutableRawPointer(bitPattern: first) else { return }
+    // Safe: because the pages are the file's own, and nobody can write to them.
+    madvise(from, end - first, MADV_DONTNEED)
+  }
+
   /// Reads a small file whole.
   /// - Throws: `.limit` when it is longer than `limit` bytes.
   static func readAll(path: String, limit: Int = 100_000_000) throws -> [UInt8] {

@@ -71,6 +71,6 @@ final class SafetensorsFile: @unchecked Sendable {
   func stored(_ entry: TensorEntry) -> StoredTensor {
     StoredTensor(
       name: entry.name, type: .plain(entry.type), shape: entry.shape,
-      elementCount: entry.elementCount, bytes: bytes(of: entry), owner: self)
+      elementCount: entry.elementCount, bytes: bytes(of: entry), owner: owner)
   }
 }

@@ -55,6 +55,15 @@ final class StoredMatrix: @unchecked Sendable {
       reader, tensor.layout, columns: max(1, tensor.shape.last ?? 1), owner: tensor.owner)
   }
 
+  /// The values won't be read for a while: where they are a mapped file's own, the system may take
+  /// their pages.
+  func releasePages() {
+    switch storage {
+    case .float32(let view): view.releasePages()
+    case .blocks(let reader, _, _, let owner): reader.releasePages(of: owner)
+    }
+  }
+
   /// Writes the elements of a range as float32.
   func copy(_ range: Range<Int>, to out: UnsafeMutablePointer<Float>) {
     switch storage {

@@ -19,9 +19,8 @@ final class Plan {
     var context: Int?
     /// Of a language head: most tokens that get logits at once; nil: as many as there may be.
     var logitRows: Int?
-    /// Keep what the backward needs.
-    var training = false
-    var recompute = Recompute.none
+    /// nil: forward only
+    var training: Training?
     /// What products with the backbone's matrices are computed in, with packed copies of these;
     /// nil: float32, and no copies.
     var packs: PackedProducts.ElementType?
@@ -32,6 +31,13 @@ final class Plan {
     var threads: Int
     /// Most examples of the contrastive loss in a batch.
     var examples = 0
+  }
+
+  /// What the backward is for, and what it makes again.
+  struct Training {
+    var recompute: Recompute
+    /// With an adapter, or trained in full.
+    var matrices: Set<Int>
   }
 
   /// - Parameter arena: one that measures allocates nothing, and its plan must not run.
@@ -49,9 +55,13 @@ final class Plan {
     stack = try TransformerStack(
       model.backbone, modules, tokens: tokens, context: settings.context,
       outputs: settings.head.flatMap { model.classifier($0.kind)?.selection.place },
-      training: settings.training, recompute: settings.recompute, compute, arena)
+      training: settings.training, settings.packs ?? .float32, compute, arena)
     head = try settings.head.flatMap { try Self.head($0, model, modules, settings, arena) }
     if let type = settings.packs { try pack(type, model, settings) }
+    if settings.packs == .bfloat16, !model.backbone.blocks.isEmpty {
+      let widening = try Widening(model.backbone.sizes, tokens: tokens, arena)
+      for linear in modules.linears { linear.widening = widening }
+    }
   }
 
   /// Gives linear modules packed copies of the backbone's weights.

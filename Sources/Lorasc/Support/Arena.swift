@@ -54,6 +54,13 @@ final class Arena {
     bytes = sum
   }
 
+  /// rows x columns 16-bit values, checked.
+  func halves(_ rows: Int, _ columns: Int, _ what: String) throws -> UnsafeMutablePointer<UInt16> {
+    let words = try matrix(rows, (columns + 1) / 2, what)
+    // Safe: because a float has room for two of them, and the memory is used as nothing else.
+    return UnsafeMutableRawPointer(words).bindMemory(to: UInt16.self, capacity: rows * columns)
+  }
+
   /// rows x columns, checked.
   func matrix(_ rows: Int, _ columns: Int, _ what: String) throws -> UnsafeMutablePointer<Float> {
     let (count, overflow) = rows.multipliedReportingOverflow(by: columns)

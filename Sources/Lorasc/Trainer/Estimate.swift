@@ -39,7 +39,8 @@ public struct Estimate: Sendable {
 
     let tokens = settings.maxBatchTokens
     let activations = Arena(measuring: true)
-    _ = try Plan(model, settings.plan(model, adapter), activations)
+    _ = try Plan(
+      model, settings.plan(model, adapter, layout.targets, layout.fullParameters), activations)
     let adapted = layout.targets.map(\.matrix)
     _ = try ExpertMemory(
       adapted.map { model.matrices[$0] }, adapter, tokens: tokens, activations)

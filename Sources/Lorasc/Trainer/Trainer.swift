@@ -104,7 +104,8 @@ public final class Trainer: @unchecked Sendable {
     baseLearningRate = settings.learningRate
     state.totalSteps = settings.maxSteps
     noisy = settings.noisyMatrices(model, adapter.head, adapted: adapter.targets.map(\.matrix))
-    plan = try Plan(model, settings.plan(model, adapter.settings))
+    plan = try Plan(
+      model, settings.plan(model, adapter.settings, adapter.targets, adapter.fullParameters))
     weights = try WorkingWeights(
       adapter, plan, noisy: noisy, isPersistent: settings.noise.persists)
     let frozen = settings.frozenParameters(adapter)

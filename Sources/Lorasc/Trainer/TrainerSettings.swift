@@ -223,9 +223,14 @@ struct TrainerSettings: Sendable {
   }
 
   /// The plan for a trainer with this head.
-  func plan(_ model: Model, _ adapter: AdapterSettings) -> Plan.Settings {
-    Plan.Settings(
-      head: adapter.head, tokenCapacity: maxBatchTokens, training: true, recompute: recompute,
+  func plan(
+    _ model: Model, _ adapter: AdapterSettings, _ targets: [AdapterTarget],
+    _ fullParameters: [FullParameter]
+  ) -> Plan.Settings {
+    let matrices = targets.map(\.matrix) + fullParameters.compactMap(\.place.matrixInFull)
+    return Plan.Settings(
+      head: adapter.head, tokenCapacity: maxBatchTokens,
+      training: Plan.Training(recompute: recompute, matrices: Set(matrices)),
       packs: packs(model),
       packsLittleOnly: computeType == .float32 && packing == "auto",
       composes: model.matrices.contains(where: adapter.keepsFactors), threads: threads,

@@ -13,7 +13,7 @@ final class GGUFFile: @unchecked Sendable {
   private let data: UnsafeRawBufferPointer
   private let positions: [String: Int]
   /// Keeps the bytes alive.
-  private let owner: AnyObject
+  let owner: AnyObject
 
   /// - Throws: `.notFound`, `.io`, `.format`, `.unsupported` (version, types), `.limit`,
   ///   `.outOfMemory`; the message names the file and the key or tensor.

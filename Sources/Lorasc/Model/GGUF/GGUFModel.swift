@@ -79,6 +79,6 @@ extension GGUFFile {
     return StoredTensor(
       name: name ?? tensor.name, type: StoredType(tensor.type),
       shape: isTransposed ? tensor.shape.reversed() : tensor.shape,
-      elementCount: tensor.elementCount, bytes: bytes(of: tensor), owner: self, layout: layout)
+      elementCount: tensor.elementCount, bytes: bytes(of: tensor), owner: owner, layout: layout)
   }
 }

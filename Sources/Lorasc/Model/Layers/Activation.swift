@@ -20,25 +20,25 @@ struct Activation: Sendable, Equatable {
 
   private init(kind: Int32) { self.kind = kind }
 
-  func forward(
-    _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, rows: Int, columns: Int,
-    _ compute: Compute
-  ) {
+  /// y = f(x) of (rows, columns) values
+  func forward(_ x: Values, _ y: Values, rows: Int, columns: Int, _ compute: Compute) {
     let kernel = compute.kernels.activation_forward
-    compute.forRows(rows, cost: 8 * columns) { start, end in
-      kernel(kind, x + start * columns, y + start * columns, (end - start) * columns)
+    compute.forParts(rows * columns, cost: 8) { part in
+      let out = part.view(y, 1)
+      kernel(kind, part.read(x, 0), out, part.count)
+      part.written(out, y)
     }
   }
 
   /// dx = dy ⊙ f′(x); dx may be dy.
   func backward(
-    _ x: UnsafePointer<Float>, _ dy: UnsafePointer<Float>, _ dx: UnsafeMutablePointer<Float>,
-    rows: Int, columns: Int, _ compute: Compute
+    _ x: Values, _ dy: Values, _ dx: Values, rows: Int, columns: Int, _ compute: Compute
   ) {
     let kernel = compute.kernels.activation_backward
-    compute.forRows(rows, cost: 10 * columns) { start, end in
-      let at = start * columns
-      kernel(kind, x + at, dy + at, dx + at, (end - start) * columns)
+    compute.forParts(rows * columns, cost: 10) { part in
+      let out = part.view(dx, 2)
+      kernel(kind, part.read(x, 0), part.read(dy, 1), out, part.count)
+      part.written(out, dx)
     }
   }
 }
@@ -47,26 +47,28 @@ struct Activation: Sendable, Equatable {
 
 extension Activation {
   func forward(
-    gate: UnsafePointer<Float>, up: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
-    rows: Int, columns: Int, _ compute: Compute
+    gate: Values, up: Values, _ y: Values, rows: Int, columns: Int, _ compute: Compute
   ) {
     let kernel = compute.kernels.gate_forward
-    compute.forRows(rows, cost: 9 * columns) { start, end in
-      let at = start * columns
-      kernel(kind, gate + at, up + at, y + at, (end - start) * columns)
+    compute.forParts(rows * columns, cost: 9) { part in
+      let out = part.view(y, 2)
+      kernel(kind, part.read(gate, 0), part.read(up, 1), out, part.count)
+      part.written(out, y)
     }
   }
 
   /// dGate = dy ⊙ up ⊙ f′(gate), dUp = dy ⊙ f(gate); one of them may be dy.
   func backward(
-    gate: UnsafePointer<Float>, up: UnsafePointer<Float>, _ dy: UnsafePointer<Float>,
-    dGate: UnsafeMutablePointer<Float>, dUp: UnsafeMutablePointer<Float>, rows: Int, columns: Int,
+    gate: Values, up: Values, _ dy: Values, dGate: Values, dUp: Values, rows: Int, columns: Int,
     _ compute: Compute
   ) {
     let kernel = compute.kernels.gate_backward
-    compute.forRows(rows, cost: 14 * columns) { start, end in
-      let at = start * columns
-      kernel(kind, gate + at, up + at, dy + at, dGate + at, dUp + at, (end - start) * columns)
+    compute.forParts(rows * columns, cost: 14) { part in
+      let (gateOut, upOut) = (part.view(dGate, 3), part.view(dUp, 4))
+      kernel(
+        kind, part.read(gate, 0), part.read(up, 1), part.read(dy, 2), gateOut, upOut, part.count)
+      part.written(gateOut, dGate)
+      part.written(upOut, dUp)
     }
   }
 }

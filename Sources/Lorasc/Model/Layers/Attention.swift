@@ -7,6 +7,8 @@
 /// Only the log of each softmax's denominator is kept (heads, tokens); the backward makes P
 /// again. Both work on blocks of queries, so that scratch memory grows with L, not with L².
 ///
+/// What is held as bfloat16 is widened for one row and head at a time, and rounded after.
+///
 /// Of selected tokens, one of each row, queries and their gradients lie where those of all tokens
 /// do; outputs, their gradients and the logs of the denominators are packed, one for each row.
 final class Attention {
@@ -22,6 +24,10 @@ final class Attention {
   private let scratch: UnsafeMutablePointer<Float>
   /// (heads, tokens): Σ dO ⊙ O, for the backward.
   private let delta: UnsafeMutablePointer<Float>
+  /// Per lane Q, K, V, O and for training dQ, dK, dV, dO of a row and head, each (longest,
+  /// headSize); nil: all is float32.
+  private let widened: UnsafeMutablePointer<Float>?
+  private let laneHeads: Int
 
   private var scale: Float { 1 / Float(headSize).squareRoot() }
   private var width: Int { heads * headSize }
@@ -32,7 +38,7 @@ final class Attention {
 
   init(
     _ sizes: Backbone.Sizes, _ form: Backbone.AttentionForm, longest: Int, tokens: Int, lanes: Int,
-    training: Bool, _ arena: Arena
+    training: Bool, type: PackedProducts.ElementType, _ arena: Arena
   ) throws {
     heads = sizes.heads
     keyValueHeads = sizes.keyValueHeads
@@ -43,10 +49,57 @@ final class Attention {
     laneBlocks = training ? 3 : 1
     scratch = try arena.matrix(lanes * laneBlocks, blockRows * longest, "plan.attention_scratch")
     delta = try arena.matrix(tokens, sizes.heads, "plan.attention_delta")
+    laneHeads = training ? 8 : 4
+    widened =
+      type == .bfloat16
+      ? try arena.matrix(lanes * laneHeads, longest * headSize, "plan.attention_heads") : nil
   }
 
   private func block(_ lane: Int, _ which: Int) -> UnsafeMutablePointer<Float> {
     scratch + (lane * laneBlocks + which) * blockRows * longest
+  }
+
+  // MARK: One row and head
+
+  private enum Place: Int { case q, k, v, output, dq, dk, dv, dOutput }
+
+  /// (length, headSize), rows `ld` apart.
+  private struct Rows {
+    let values: UnsafeMutablePointer<Float>
+    let ld: Int
+
+    static func + (rows: Rows, row: Int) -> UnsafeMutablePointer<Float> {
+      rows.values + row * rows.ld
+    }
+  }
+
+  /// Where float32 rows are: in place, or in the lane's memory.
+  private func rows(_ values: Values, ld: Int, _ place: Place, _ lane: Int) -> Rows {
+    if let floats = values.floats { return Rows(values: floats, ld: ld) }
+    guard let widened else { preconditionFailure("values in bfloat16 without a place to widen") }
+    return Rows(
+      values: widened + (lane * laneHeads + place.rawValue) * longest * headSize, ld: headSize)
+  }
+
+  /// The same with what they hold.
+  private func read(
+    _ values: Values, ld: Int, _ count: Int, _ place: Place, _ lane: Int, _ compute: Compute
+  ) -> Rows {
+    let rows = rows(values, ld: ld, place, lane)
+    guard values.floats == nil, let halves = values.halves else { return rows }
+    for row in 0..<count {
+      compute.kernels.bf16_to_f32(halves + row * ld, rows + row, headSize)
+    }
+    return rows
+  }
+
+  private func write(
+    _ rows: Rows, _ values: Values, ld: Int, _ count: Int, _ compute: Compute
+  ) {
+    guard values.floats == nil, let halves = values.halves else { return }
+    for row in 0..<count {
+      compute.kernels.f32_to_bf16(rows + row, halves + row * ld, headSize)
+    }
   }
 
   /// Keys and values that a row's tokens see, as pointers to those of the row's first token.
@@ -112,40 +165,55 @@ final class Attention {
   ///   - logSumExp: (heads, tokens), written
   ///   - selected: the only query of each row; nil: all
   func forward(
-    qkv: UnsafePointer<Float>, context: Context?, output: UnsafeMutablePointer<Float>,
-    logSumExp: UnsafeMutablePointer<Float>, window: Int?, selected: SelectedTokens.Place?,
-    _ batch: StagedBatch, dropout: Dropout?, _ compute: Compute
+    qkv: Values, context: Context?, output: Values, logSumExp: UnsafeMutablePointer<Float>,
+    window: Int?, selected: SelectedTokens.Place?, _ batch: StagedBatch, dropout: Dropout?,
+    _ compute: Compute
   ) {
     let tokens = batch.tokenCount
     compute.forTasks(batch.rows * heads) { task, lane in
       let (row, head) = (task / heads, task % heads)
       let first = Int(batch.starts[row])
-      let seen = context ?? ownContext(qkv + first * projected)
-      let k = seen.keys + head / group * headSize
-      let v = seen.values + head / group * headSize
+      let length = batch.length(of: row)
+      let past = context?.past ?? 0
+      let own = qkv + first * projected
+      let q = read(own + head * headSize, ld: projected, length, .q, lane, compute)
+      let shared = head / group * headSize
+      let (k, v): (Rows, Rows)
+      if let context {
+        // Safe: because they are read only.
+        k = Rows(values: UnsafeMutablePointer(mutating: context.keys + shared), ld: context.ld)
+        v = Rows(values: UnsafeMutablePointer(mutating: context.values + shared), ld: context.ld)
+      } else {
+        k = read(own + keyColumn + shared, ld: projected, length, .k, lane, compute)
+        v = read(own + valueColumn + shared, ld: projected, length, .v, lane, compute)
+      }
+      let at = output + (selected == nil ? first : row) * width + head * headSize
+      let out = rows(at, ld: width, .output, lane)
+      let logs = logSumExp + head * tokens + (selected == nil ? first : row)
       let p = block(lane, 0)
-      forSpans(batch.length(of: row), window, past: seen.past, selected) { span in
-        let place = first + span.first - seen.past
-        let packed = selected == nil ? place : row
-        scores(
-          qkv + place * projected + head * headSize, k + span.keys * seen.ld, ldk: seen.ld, span,
-          into: p, compute)
-        let logs = logSumExp + head * tokens + packed
+      forSpans(length, window, past: past, selected) { span in
+        // Of a selected query the output is the row's only one.
+        let place = selected == nil ? span.first - past : 0
+        scores(q + (span.first - past), q.ld, k + span.keys, k.ld, span, into: p, compute)
         forVisible(span, window) { row, rows, columns in
           hide(p, row, columns, span, compute)
           compute.kernels.softmax_forward(
             p + row * span.columns + columns.lowerBound, rows, columns.count, span.columns, scale,
-            logs + row)
+            logs + place + row)
         }
         if let dropout {
-          drop(p, p, span, length: batch.length(of: row), row * heads + head, dropout, compute)
+          drop(p, p, span, length: length, row * heads + head, dropout, compute)
         }
         compute.products.gemm(
-          span.rows, headSize, span.columns, a: p, lda: span.columns, b: v + span.keys * seen.ld,
-          ldb: seen.ld, c: output + packed * width + head * headSize, ldc: width)
+          span.rows, headSize, span.columns, a: p, lda: span.columns, b: v + span.keys, ldb: v.ld,
+          c: out + place, ldc: out.ld)
       }
+      write(out, at, ld: width, selected == nil ? length : 1, compute)
     }
   }
+
+  private var keyColumn: Int { heads * headSize }
+  private var valueColumn: Int { (heads + keyValueHeads) * headSize }
 
   /// A row's own keys and values.
   /// - Parameter qkv: from the row's first token on
@@ -157,11 +225,11 @@ final class Attention {
 
   /// S = Q Kᵀ of a span, from its first query and its first key on
   private func scores(
-    _ q: UnsafePointer<Float>, _ k: UnsafePointer<Float>, ldk: Int, _ span: Span,
+    _ q: UnsafePointer<Float>, _ ldq: Int, _ k: UnsafePointer<Float>, _ ldk: Int, _ span: Span,
     into s: UnsafeMutablePointer<Float>, _ compute: Compute
   ) {
     compute.products.gemm(
-      span.rows, span.columns, headSize, a: q, lda: projected, b: k, ldb: ldk, transposeB: true,
+      span.rows, span.columns, headSize, a: q, lda: ldq, b: k, ldb: ldk, transposeB: true,
       c: s, ldc: span.columns)
   }
 
@@ -199,50 +267,58 @@ final class Attention {
   ///   - dOutput: (tokens, width)
   ///   - dqkv: (tokens, projected), written
   func backward(
-    dOutput: UnsafePointer<Float>, qkv: UnsafePointer<Float>, output: UnsafePointer<Float>,
-    logSumExp: UnsafePointer<Float>, dqkv: UnsafeMutablePointer<Float>, window: Int?,
-    selected: SelectedTokens.Place?, _ batch: StagedBatch, dropout: Dropout?, _ compute: Compute
+    dOutput: Values, qkv: Values, output: Values, logSumExp: UnsafePointer<Float>, dqkv: Values,
+    window: Int?, selected: SelectedTokens.Place?, _ batch: StagedBatch, dropout: Dropout?,
+    _ compute: Compute
   ) {
     let tokens = batch.tokenCount
     compute.forTasks(batch.rows * keyValueHeads) { task, lane in
       let (row, shared) = (task / keyValueHeads, task % keyValueHeads)
       let first = Int(batch.starts[row])
-      let keys = first * projected + (heads + shared) * headSize
-      let values = keys + keyValueHeads * headSize
-      for token in 0..<batch.length(of: row) {
-        compute.kernels.fill(0, dqkv + keys + token * projected, headSize)
-        compute.kernels.fill(0, dqkv + values + token * projected, headSize)
-      }
+      let length = batch.length(of: row)
+      let (own, dOwn) = (qkv + first * projected, dqkv + first * projected)
+      let (key, value) = (keyColumn + shared * headSize, valueColumn + shared * headSize)
+      let k = read(own + key, ld: projected, length, .k, lane, compute)
+      let v = read(own + value, ld: projected, length, .v, lane, compute)
+      let dk = rows(dOwn + key, ld: projected, .dk, lane)
+      let dv = rows(dOwn + value, ld: projected, .dv, lane)
+      clear(dk, length, compute)
+      clear(dv, length, compute)
       for head in shared * group..<(shared + 1) * group {
-        let queries = first * projected + head * headSize
         let outputs = selected == nil ? first : row
-        let at = outputs * width + head * headSize
-        if selected != nil {
-          for token in 0..<batch.length(of: row) {
-            compute.kernels.fill(0, dqkv + queries + token * projected, headSize)
-          }
-        }
+        let (at, count) = (outputs * width + head * headSize, selected == nil ? length : 1)
+        let query = head * headSize
+        let dq = rows(dOwn + query, ld: projected, .dq, lane)
+        if selected != nil { clear(dq, length, compute) }
         let pass = Pass(
-          q: qkv + queries, k: qkv + keys, v: qkv + values, dq: dqkv + queries, dk: dqkv + keys,
-          dv: dqkv + values, dOutput: dOutput + at, output: output + at,
+          q: read(own + query, ld: projected, length, .q, lane, compute), k: k, v: v, dq: dq,
+          dk: dk, dv: dv, dOutput: read(dOutput + at, ld: width, count, .dOutput, lane, compute),
+          output: read(output + at, ld: width, count, .output, lane, compute),
           logSumExp: logSumExp + head * tokens + outputs,
-          delta: delta + head * tokens + outputs, place: row * heads + head,
-          length: batch.length(of: row), selected: selected)
+          delta: delta + head * tokens + outputs, place: row * heads + head, length: length,
+          selected: selected)
         backward(pass, window, lane: lane, dropout, compute)
+        write(dq, dOwn + query, ld: projected, length, compute)
       }
+      write(dk, dOwn + key, ld: projected, length, compute)
+      write(dv, dOwn + value, ld: projected, length, compute)
     }
   }
 
-  /// One row and head, as pointers to its first token; of a selected one, to its output.
+  private func clear(_ rows: Rows, _ count: Int, _ compute: Compute) {
+    for row in 0..<count { compute.kernels.fill(0, rows + row, headSize) }
+  }
+
+  /// One row and head, from its first token on; of a selected one, from its output on.
   private struct Pass {
-    let q: UnsafePointer<Float>
-    let k: UnsafePointer<Float>
-    let v: UnsafePointer<Float>
-    let dq: UnsafeMutablePointer<Float>
-    let dk: UnsafeMutablePointer<Float>
-    let dv: UnsafeMutablePointer<Float>
-    let dOutput: UnsafePointer<Float>
-    let output: UnsafePointer<Float>
+    let q: Rows
+    let k: Rows
+    let v: Rows
+    let dq: Rows
+    let dk: Rows
+    let dv: Rows
+    let dOutput: Rows
+    let output: Rows
     let logSumExp: UnsafePointer<Float>
     let delta: UnsafeMutablePointer<Float>
     let place: Int
@@ -259,15 +335,13 @@ final class Attention {
     let kernels = compute.kernels
     let (p, dp) = (block(lane, 0), block(lane, 1))
     for token in 0..<(pass.selected == nil ? pass.length : 1) {
-      pass.delta[token] = kernels.dot(
-        pass.dOutput + token * width, pass.output + token * width, headSize)
+      pass.delta[token] = kernels.dot(pass.dOutput + token, pass.output + token, headSize)
     }
     forSpans(pass.length, window, pass.selected) { span in
       let place = pass.output(of: span.first)
-      let dOut = pass.dOutput + place * width
+      let dOut = pass.dOutput + place
       scores(
-        pass.q + span.first * projected, pass.k + span.keys * projected, ldk: projected, span,
-        into: p, compute)
+        pass.q + span.first, pass.q.ld, pass.k + span.keys, pass.k.ld, span, into: p, compute)
       forVisible(span, window) { row, rows, columns in
         hide(p, row, columns, span, compute)
         kernels.softmax_again(
@@ -275,8 +349,8 @@ final class Attention {
           pass.logSumExp + place + row, 1)
       }
       compute.products.gemm(
-        span.rows, span.columns, headSize, a: dOut, lda: width, b: pass.v + span.keys * projected,
-        ldb: projected, transposeB: true, c: dp, ldc: span.columns)
+        span.rows, span.columns, headSize, a: dOut, lda: pass.dOutput.ld, b: pass.v + span.keys,
+        ldb: pass.v.ld, transposeB: true, c: dp, ldc: span.columns)
       var used = UnsafePointer(p)
       if let dropout {
         let dropped = block(lane, 2)
@@ -286,17 +360,15 @@ final class Attention {
       }
       compute.products.gemm(
         span.columns, headSize, span.rows, a: used, lda: span.columns, transposeA: true, b: dOut,
-        ldb: width, c: pass.dv + span.keys * projected, ldc: projected, beta: 1)
+        ldb: pass.dOutput.ld, c: pass.dv + span.keys, ldc: pass.dv.ld, beta: 1)
       kernels.softmax_backward(
         p, dp, span.rows, span.columns, span.columns, scale, pass.delta + place, 1)
       compute.products.gemm(
-        span.rows, headSize, span.columns, a: dp, lda: span.columns,
-        b: pass.k + span.keys * projected, ldb: projected, c: pass.dq + span.first * projected,
-        ldc: projected)
+        span.rows, headSize, span.columns, a: dp, lda: span.columns, b: pass.k + span.keys,
+        ldb: pass.k.ld, c: pass.dq + span.first, ldc: pass.dq.ld)
       compute.products.gemm(
         span.columns, headSize, span.rows, a: dp, lda: span.columns, transposeA: true,
-        b: pass.q + span.first * projected, ldb: projected,
-        c: pass.dk + span.keys * projected, ldc: projected, beta: 1)
+        b: pass.q + span.first, ldb: pass.q.ld, c: pass.dk + span.keys, ldc: pass.dk.ld, beta: 1)
     }
   }
 }

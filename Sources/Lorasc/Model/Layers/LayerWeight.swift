@@ -10,6 +10,8 @@ struct LayerWeight {
   var expansion: Expansion?
   /// nil: products use the source itself.
   var packed: PackedWeight?
+  /// nil: all values are held as float32.
+  var widening: Widening?
 
   /// Y = alpha X Wᵀ + b + beta Y
   ///
@@ -23,7 +25,8 @@ struct LayerWeight {
   ) {
     if alpha == 1, beta == 0 || beta == 1, let packed = packed?.forward(source) {
       return packed.multiply(
-        x, ldx: ldx, y, ldy: ldy, rows: rows, bias: bias, adds: beta == 1, compute)
+        Values(reading: x), ldx: ldx, Values(y), ldy: ldy, rows: rows, bias: bias,
+        adds: beta == 1, compute)
     }
     var beta = beta
     if bias != nil {
@@ -59,7 +62,8 @@ struct LayerWeight {
     alpha: Float = 1, beta: Float = 0, _ compute: Compute
   ) {
     if alpha == 1, beta == 0 || beta == 1, let packed = packed?.backward(source) {
-      return packed.multiply(g, ldx: ldg, dx, ldy: lddx, rows: rows, adds: beta == 1, compute)
+      return packed.multiply(
+        Values(reading: g), ldx: ldg, Values(dx), ldy: lddx, rows: rows, adds: beta == 1, compute)
     }
     if case .zero = source { return clear(dx, lddx, rows, inFeatures, beta, compute) }
     forTiles(compute) { tile, values in
@@ -83,5 +87,94 @@ struct LayerWeight {
   ) {
     if case .float32(let values) = source { return body(0..<outFeatures, values) }
     expansion?.forTiles(source, rows: outFeatures, columns: inFeatures, compute, body)
+  }
+}
+
+// MARK: Values in either type
+
+/// Where values of a model's blocks that are held as bfloat16 alone become float32.
+struct Widening {
+  /// (tokens, widest input), (tokens, widest output)
+  let input: UnsafeMutablePointer<Float>
+  let output: UnsafeMutablePointer<Float>
+
+  init(_ sizes: Backbone.Sizes, tokens: Int, _ arena: Arena) throws {
+    input = try arena.matrix(
+      tokens, max(sizes.hidden, sizes.attentionWidth, sizes.intermediate), "plan.widened_input")
+    output = try arena.matrix(
+      tokens, max(sizes.hidden, sizes.projectedWidth, sizes.intermediate), "plan.widened_output")
+  }
+}
+
+extension LayerWeight {
+  /// Y = X Wᵀ + b, or Y += X Wᵀ; a Y in bfloat16 is set only.
+  func multiply(
+    _ x: Values, ldx: Int, _ y: Values, ldy: Int, rows: Int, bias: UnsafePointer<Float>? = nil,
+    adds: Bool = false, _ compute: Compute
+  ) {
+    if let packed = packed?.forward(source) {
+      return packed.multiply(
+        x, ldx: ldx, y, ldy: ldy, rows: rows, bias: bias, adds: adds, compute)
+    }
+    let from = floats(x, ldx, rows: rows, .input, compute)
+    let to = floats(of: y, ldy, .output)
+    multiply(
+      from.values, ldx: from.ld, to.values, ldy: to.ld, rows: rows, bias: bias,
+      beta: adds ? 1 : 0, compute)
+    round(to.values, y, ldy, rows: rows, .output, compute)
+  }
+
+  /// dX = G W, or dX += G W; a dX in bfloat16 is set only.
+  func multiplyTransposed(
+    _ g: Values, ldg: Int, _ dx: Values, lddx: Int, rows: Int, adds: Bool = false,
+    _ compute: Compute
+  ) {
+    if let packed = packed?.backward(source) {
+      return packed.multiply(g, ldx: ldg, dx, ldy: lddx, rows: rows, adds: adds, compute)
+    }
+    let from = floats(g, ldg, rows: rows, .output, compute)
+    let to = floats(of: dx, lddx, .input)
+    multiplyTransposed(
+      from.values, ldg: from.ld, to.values, lddx: to.ld, rows: rows, beta: adds ? 1 : 0, compute)
+    round(to.values, dx, lddx, rows: rows, .input, compute)
+  }
+
+  enum Side { case input, output }
+
+  private func memory(_ side: Side) -> (values: UnsafeMutablePointer<Float>?, columns: Int) {
+    switch side {
+    case .input: (widening?.input, inFeatures)
+    case .output: (widening?.output, outFeatures)
+    }
+  }
+
+  /// What is read, as float32: in place, or widened.
+  func floats(_ x: Values, _ ld: Int, rows: Int, _ side: Side, _ compute: Compute)
+    -> (values: UnsafePointer<Float>, ld: Int)
+  {
+    let at = floats(of: x, ld, side)
+    if x.floats == nil, let halves = x.halves {
+      compute.widen(halves, ld: ld, at.values, rows: rows, columns: at.ld)
+    }
+    return (UnsafePointer(at.values), at.ld)
+  }
+
+  /// Where values are float32, or become it.
+  func floats(of x: Values, _ ld: Int, _ side: Side)
+    -> (values: UnsafeMutablePointer<Float>, ld: Int)
+  {
+    if let floats = x.floats { return (floats, ld) }
+    let (values, columns) = memory(side)
+    guard let values else { preconditionFailure("values in bfloat16 without a place to widen") }
+    return (values, columns)
+  }
+
+  /// What was written to `floats(of:)` goes where the values are.
+  func round(
+    _ floats: UnsafePointer<Float>, _ y: Values, _ ld: Int, rows: Int, _ side: Side,
+    _ compute: Compute
+  ) {
+    guard y.floats == nil, let halves = y.halves else { return }
+    compute.round(floats, halves, ld: ld, rows: rows, columns: memory(side).columns)
   }
 }

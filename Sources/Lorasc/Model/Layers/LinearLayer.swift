@@ -55,35 +55,63 @@ final class LinearLayer: MatrixLayer {
     set { product.packed = newValue }
   }
 
+  /// Where values in bfloat16 become float32.
+  var widening: Widening? {
+    get { product.widening }
+    set { product.widening = newValue }
+  }
+
   var isTrained: Bool { expert != nil || gradientWeight != nil || gradientBias != nil }
+
+  /// The backward reads X.
+  var usesInput: Bool { expert != nil || gradientWeight != nil }
 
   // MARK: Forward
 
   /// - Parameters:
   ///   - x: (rows, in), rows `ldx` apart
-  ///   - y: (rows, out), rows `ldy` apart
+  ///   - y: (rows, out), rows `ldy` apart; bfloat16 is set only
   ///   - accumulate: add to y instead of setting it; not with DoRA
   func forward(
-    _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
-    accumulate: Bool = false, dropout: DropoutPlan, _ compute: Compute
+    _ x: Values, ldx: Int, _ y: Values, ldy: Int, rows: Int, accumulate: Bool = false,
+    dropout: DropoutPlan, _ compute: Compute
   ) {
     guard expertActive, let expert else {
-      return forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, accumulate: accumulate, compute)
+      return product.multiply(
+        x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate ? nil : bias, adds: accumulate,
+        compute)
     }
-    let (input, ldi) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
+    let from = product.floats(x, ldx, rows: rows, .input, compute)
+    let to = product.floats(of: y, ldy, .output)
+    let (input, ldi) = dropped(from.values, ldx: from.ld, rows: rows, expert, dropout, compute)
     project(input, ldi, expert, rows: rows, compute)
-    guard let dora = expert.dora else {
-      forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, accumulate: accumulate, compute)
-      return addExpert(expert, y, ldy: ldy, rows: rows, compute)
+    if let dora = expert.dora {
+      forward(
+        dora, expert, x, ldx, input, ldi, isDropped: input != from.values, to.values, to.ld, rows,
+        compute)
+    } else {
+      forwardWeight(
+        x, ldx: ldx, to.values, ldy: to.ld, rows: rows, accumulate: accumulate, compute)
+      addExpert(expert, to.values, ldy: to.ld, rows: rows, compute)
     }
+    product.round(to.values, y, ldy, rows: rows, .output, compute)
+  }
+
+  private func forward(
+    _ dora: DoRA, _ expert: Expert, _ x: Values, _ ldx: Int, _ input: UnsafePointer<Float>,
+    _ ldi: Int, isDropped: Bool, _ y: UnsafeMutablePointer<Float>, _ ldy: Int, _ rows: Int,
+    _ compute: Compute
+  ) {
     dora.measure(product, expert, compute)
-    product.multiply(input, ldx: ldi, dora.directed, ldy: outFeatures, rows: rows, compute)
-    guard input != x else {
+    guard isDropped else {
+      product.multiply(
+        x, ldx: ldx, Values(dora.directed), ldy: outFeatures, rows: rows, compute)
       addExpert(expert, dora.directed, ldy: outFeatures, rows: rows, compute)
       product.broadcast(bias, y, ldy: ldy, rows: rows, compute)
       return addScaled(
         dora.factors, dora.directed, ldx: outFeatures, y, ldy: ldy, rows: rows, beta: 1, compute)
     }
+    product.multiply(input, ldx: ldi, dora.directed, ldy: outFeatures, rows: rows, compute)
     forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, compute)
     for row in 0..<rows {
       compute.kernels.axpby(
@@ -96,12 +124,12 @@ final class LinearLayer: MatrixLayer {
 
   /// y = X Wᵀ + b; accumulating, y += X Wᵀ
   private func forwardWeight(
-    _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
+    _ x: Values, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
     accumulate: Bool = false, _ compute: Compute
   ) {
     product.multiply(
-      x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate ? nil : bias,
-      beta: accumulate ? 1 : 0, compute)
+      x, ldx: ldx, Values(y), ldy: ldy, rows: rows, bias: accumulate ? nil : bias,
+      adds: accumulate, compute)
   }
 
   /// y += s (X̃ Aᵀ) Bᵀ from `projected`
@@ -186,49 +214,68 @@ final class LinearLayer: MatrixLayer {
   ///   - dx: (rows, in), or nil where nothing below is trained
   ///   - accumulate: add to dx instead of setting it
   func backward(
-    _ dy: UnsafePointer<Float>, lddy: Int, x: UnsafePointer<Float>, ldx: Int,
-    dx: UnsafeMutablePointer<Float>?, lddx: Int, accumulate: Bool = false, rows: Int,
-    dropout: DropoutPlan, _ compute: Compute
+    _ dy: Values, lddy: Int, x: Values, ldx: Int, dx: Values?, lddx: Int, accumulate: Bool = false,
+    rows: Int, dropout: DropoutPlan, _ compute: Compute
   ) {
+    if let gradientBias {
+      let g = product.floats(dy, lddy, rows: rows, .output, compute)
+      compute.kernels.column_sums(g.values, rows, outFeatures, g.ld, gradientBias)
+    }
+    guard usesInput else {
+      guard let dx else { return }
+      return product.multiplyTransposed(
+        dy, ldg: lddy, dx, lddx: lddx, rows: rows, adds: accumulate, compute)
+    }
+    let g = product.floats(dy, lddy, rows: rows, .output, compute)
+    let from = product.floats(x, ldx, rows: rows, .input, compute)
     if let gradientWeight {
       compute.gemm(
-        outFeatures, inFeatures, rows, a: dy, lda: lddy, transposeA: true, b: x, ldb: ldx,
-        c: gradientWeight, ldc: inFeatures, beta: 1)
+        outFeatures, inFeatures, rows, a: g.values, lda: g.ld, transposeA: true, b: from.values,
+        ldb: from.ld, c: gradientWeight, ldc: inFeatures, beta: 1)
     }
-    if let gradientBias {
-      compute.kernels.column_sums(dy, rows, outFeatures, lddy, gradientBias)
+    // X is read no more once dX is written: they may have the same memory.
+    let to = dx.map { product.floats(of: $0, lddx, .input) }
+    if expertActive, let expert {
+      backward(
+        expert, g.values, g.ld, dy, lddy, from.values, from.ld, to?.values, to?.ld ?? 0,
+        accumulate: accumulate, rows, dropout, compute)
+    } else if let to {
+      product.multiplyTransposed(
+        dy, ldg: lddy, Values(to.values), lddx: to.ld, rows: rows, adds: accumulate, compute)
     }
-    guard expertActive, let expert else {
-      if let dx {
-        product.multiplyTransposed(
-          dy, ldg: lddy, dx, lddx: lddx, rows: rows, beta: accumulate ? 1 : 0, compute)
-      }
-      return
-    }
+    if let dx, let to { product.round(to.values, dx, lddx, rows: rows, .input, compute) }
+  }
+
+  /// - Parameters:
+  ///   - g: dy as float32
+  ///   - dy: for the product with the weight
+  private func backward(
+    _ expert: Expert, _ g: UnsafePointer<Float>, _ ldg: Int, _ dy: Values, _ lddy: Int,
+    _ x: UnsafePointer<Float>, _ ldx: Int, _ dx: UnsafeMutablePointer<Float>?, _ lddx: Int,
+    accumulate: Bool, _ rows: Int, _ dropout: DropoutPlan, _ compute: Compute
+  ) {
     let (input, ldi) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
     let isDropped = input != x
-    var (h, ldh) = (dy, lddy)
+    var (h, ldh) = (g, ldg)
     if let dora = expert.dora, let scaled = expert.scratch.output {
-      dora.addMagnitudeGradient(dy, lddy: lddy, rows: rows, outFeatures: outFeatures, compute)
-      addScaled(
-        dora.factors, dy, ldx: lddy, scaled, ldy: outFeatures, rows: rows, beta: 0, compute)
+      dora.addMagnitudeGradient(g, lddy: ldg, rows: rows, outFeatures: outFeatures, compute)
+      addScaled(dora.factors, g, ldx: ldg, scaled, ldy: outFeatures, rows: rows, beta: 0, compute)
       (h, ldh) = (UnsafePointer(scaled), outFeatures)
     }
     addFactorGradients(expert, h, ldh, input, ldi, rows: rows, compute)
     if let dora = expert.dora, dora.isExact { dora.addNormGradients(product, expert, compute) }
     guard let dx else { return }
+    let through = expert.dora == nil || isDropped ? (dy, lddy) : (Values(reading: h), ldh)
+    product.multiplyTransposed(
+      through.0, ldg: through.1, Values(dx), lddx: lddx, rows: rows, adds: accumulate, compute)
     guard isDropped, let masked = expert.scratch.input else {
-      product.multiplyTransposed(
-        h, ldg: ldh, dx, lddx: lddx, rows: rows, beta: accumulate ? 1 : 0, compute)
       return addExpertInput(expert, dx, lddx, beta: 1, rows, compute)
     }
-    product.multiplyTransposed(
-      dy, ldg: lddy, dx, lddx: lddx, rows: rows, beta: accumulate ? 1 : 0, compute)
     // X̃ is used up: its memory takes what goes through the mask.
     addExpertInput(expert, masked, inFeatures, beta: 0, rows, compute)
     if expert.dora != nil, let scaled = expert.scratch.output {
       for row in 0..<rows {
-        compute.kernels.axpby(-1, dy + row * lddy, 1, scaled + row * outFeatures, outFeatures)
+        compute.kernels.axpby(-1, g + row * ldg, 1, scaled + row * outFeatures, outFeatures)
       }
       product.multiplyTransposed(
         scaled, ldg: outFeatures, masked, lddx: inFeatures, rows: rows, beta: 1, compute)
@@ -282,5 +329,28 @@ final class LinearLayer: MatrixLayer {
         axpby(1, part, 1, dx + row * lddx, inFeatures)
       }
     }
+  }
+}
+
+// MARK: Values that are float32 for sure
+
+extension LinearLayer {
+  func forward(
+    _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
+    accumulate: Bool = false, dropout: DropoutPlan, _ compute: Compute
+  ) {
+    forward(
+      Values(reading: x), ldx: ldx, Values(y), ldy: ldy, rows: rows, accumulate: accumulate,
+      dropout: dropout, compute)
+  }
+
+  func backward(
+    _ dy: UnsafePointer<Float>, lddy: Int, x: UnsafePointer<Float>, ldx: Int,
+    dx: UnsafeMutablePointer<Float>?, lddx: Int, accumulate: Bool = false, rows: Int,
+    dropout: DropoutPlan, _ compute: Compute
+  ) {
+    backward(
+      Values(reading: dy), lddy: lddy, x: Values(reading: x), ldx: ldx, dx: dx.map { Values($0) },
+      lddx: lddx, accumulate: accumulate, rows: rows, dropout: dropout, compute)
   }
 }

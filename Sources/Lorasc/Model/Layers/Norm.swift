@@ -36,24 +36,35 @@ final class Norm {
   }
 
   /// saved.sum = x + residual, y = Norm(saved.sum); x may be saved.sum.
+  ///
+  /// - Parameter y: floats; rounded too where it has room for it
   func forward(
-    _ x: UnsafePointer<Float>, residual: UnsafePointer<Float>?, _ y: UnsafeMutablePointer<Float>,
-    _ saved: Saved, rows: Int, _ compute: Compute
+    _ x: UnsafePointer<Float>, residual: UnsafePointer<Float>?, _ y: Values, _ saved: Saved,
+    rows: Int, _ compute: Compute
   ) {
+    guard let floats = y.floats else { return }
     let kernels = compute.kernels
     let (gamma, beta, epsilon, columns) = (gamma, beta, epsilon, columns)
     compute.forRows(rows, cost: 4 * columns) { start, end in
       let at = start * columns
       if let beta {
         kernels.layer_norm_forward(
-          x + at, residual.map { $0 + at }, gamma, beta, epsilon, saved.sum + at, y + at,
-          saved.mean + start, saved.reciprocal + start, end - start, columns)
+          x + at, residual.map { $0 + at }, gamma, beta, epsilon, saved.sum + at,
+          floats + at, saved.mean + start, saved.reciprocal + start, end - start, columns)
       } else {
         kernels.rms_norm_forward(
-          x + at, residual.map { $0 + at }, gamma, epsilon, saved.sum + at, y + at,
+          x + at, residual.map { $0 + at }, gamma, epsilon, saved.sum + at, floats + at,
           saved.reciprocal + start, end - start, columns)
       }
+      if let halves = y.halves {
+        kernels.f32_to_bf16(floats + at, halves + at, (end - start) * columns)
+      }
     }
+  }
+
+  /// What a forward gave, from the sum that it saved.
+  func again(_ saved: Saved, _ y: Values, rows: Int, _ compute: Compute) {
+    forward(saved.sum, residual: nil, y, saved, rows: rows, compute)
   }
 
   /// dx = d loss / d sum (+ add), in place too; where they are trained dγ += Σ dy ⊙ x̂,

@@ -12,7 +12,8 @@ final class PackedWeight {
   private let type: PackedProducts.ElementType
   private var forward: Copy
   private var backward: Copy
-  /// The backbone's own values, which never change.
+  /// The backbone's own matrix, which never changes.
+  private let stored: StoredMatrix
   private let original: UnsafeRawPointer?
 
   static func shapes(of modules: [MatrixModule]) -> Set<PackedProducts.Shape> {
@@ -38,41 +39,61 @@ final class PackedWeight {
     (self.inFeatures, self.outFeatures) = (inFeatures, outFeatures)
     (self.forward, self.backward) = (forward, backward)
     type = products.type
+    stored = module.weight
     original = WeightSource(module.weight).identity
   }
 
   /// The layer sees another weight from now on, or other values in the same memory.
   func changed(to source: WeightSource) {
-    let isOriginal = original != nil && source.identity == original
+    let isOriginal = isOriginal(source)
     forward.isCurrent = isOriginal && forward.holdsOriginal
     backward.isCurrent = isOriginal && backward.holdsOriginal
   }
 
   /// Wᵀ (in, out); nil: `source` is better used as it is.
   func forward(_ source: WeightSource) -> PackedMatrix? {
-    ready(&forward, source, innerStride: 1, columnStride: inFeatures)
+    if forward.isCurrent { return forward.matrix }
+    guard packs(source) else { return nil }
+    guard isOriginal(source) else {
+      return pack(&forward, source, innerStride: 1, columnStride: inFeatures)
+    }
+    // Both at once: its pages aren't needed any more then.
+    let isWhole =
+      pack(&backward, source, innerStride: inFeatures, columnStride: 1) != nil
+      && pack(&forward, source, innerStride: 1, columnStride: inFeatures) != nil
+    guard isWhole else { return nil }
+    stored.releasePages()
+    return forward.matrix
   }
 
   /// W (out, in); nil: `source` is better used as it is.
   func backward(_ source: WeightSource) -> PackedMatrix? {
-    ready(&backward, source, innerStride: inFeatures, columnStride: 1)
+    if backward.isCurrent { return backward.matrix }
+    guard packs(source) else { return nil }
+    return pack(&backward, source, innerStride: inFeatures, columnStride: 1)
   }
 
-  private func ready(
+  private func isOriginal(_ source: WeightSource) -> Bool {
+    original != nil && source.identity == original
+  }
+
+  private func packs(_ source: WeightSource) -> Bool {
+    switch (source, type) {
+    case (.float32, _), (.stored, .bfloat16), (.composed, .bfloat16): true
+    default: false
+    }
+  }
+
+  private func pack(
     _ copy: inout Copy, _ source: WeightSource, innerStride: Int, columnStride: Int
   ) -> PackedMatrix? {
-    if copy.isCurrent { return copy.matrix }
-    switch (source, type) {
-    case (.float32, _), (.stored, .bfloat16), (.composed, .bfloat16): break
-    default: return nil
-    }
     let matrix = copy.matrix
     let isPacked: Void? = try? source.withFloats(inFeatures * outFeatures) {
       matrix.pack($0, innerStride: innerStride, columnStride: columnStride)
     }
     guard isPacked != nil else { return nil }
     copy.isCurrent = true
-    copy.holdsOriginal = original != nil && source.identity == original
+    copy.holdsOriginal = isOriginal(source)
     return matrix
   }
 }

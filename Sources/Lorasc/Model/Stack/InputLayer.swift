@@ -57,7 +57,7 @@ final class TokenInputLayer: InputLayer {
       table.layer.forward(ids(table.index, batch), addTo: sum, tokens: tokens, compute)
     }
     if let norm, let saved {
-      norm.forward(sum, residual: nil, normed, saved, rows: tokens, compute)
+      norm.forward(sum, residual: nil, Values(normed), saved, rows: tokens, compute)
     }
     dropout.embeddings("embeddings")?.apply(normed, normed, rows: tokens, columns: hidden, compute)
     return normed

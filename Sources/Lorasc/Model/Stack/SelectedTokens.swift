@@ -19,9 +19,9 @@ struct SelectedTokens {
   }
 
   /// Packs the selected rows of `from`, which are `ld` apart.
-  func pack(
-    _ from: UnsafePointer<Float>, columns: Int, ld: Int, into packed: UnsafeMutablePointer<Float>,
-    _ batch: StagedBatch
+  func pack<Element>(
+    _ from: UnsafePointer<Element>, columns: Int, ld: Int,
+    into packed: UnsafeMutablePointer<Element>, _ batch: StagedBatch
   ) {
     for row in 0..<batch.rows {
       (packed + row * columns)
@@ -30,13 +30,32 @@ struct SelectedTokens {
   }
 
   /// The other way; other rows stay as they are.
-  func unpack(
-    _ packed: UnsafePointer<Float>, columns: Int, ld: Int, into to: UnsafeMutablePointer<Float>,
-    _ batch: StagedBatch
+  func unpack<Element>(
+    _ packed: UnsafePointer<Element>, columns: Int, ld: Int,
+    into to: UnsafeMutablePointer<Element>, _ batch: StagedBatch
   ) {
     for row in 0..<batch.rows {
       (to + batch.token(place, ofRow: row) * ld)
         .update(from: packed + row * columns, count: columns)
+    }
+  }
+
+  /// The same of values that are held alike.
+  func pack(_ from: Values, columns: Int, ld: Int, into packed: Values, _ batch: StagedBatch) {
+    if let from = from.floats, let packed = packed.floats {
+      pack(from, columns: columns, ld: ld, into: packed, batch)
+    }
+    if let from = from.halves, let packed = packed.halves {
+      pack(from, columns: columns, ld: ld, into: packed, batch)
+    }
+  }
+
+  func unpack(_ packed: Values, columns: Int, ld: Int, into to: Values, _ batch: StagedBatch) {
+    if let packed = packed.floats, let to = to.floats {
+      unpack(packed, columns: columns, ld: ld, into: to, batch)
+    }
+    if let packed = packed.halves, let to = to.halves {
+      unpack(packed, columns: columns, ld: ld, into: to, batch)
     }
   }
 

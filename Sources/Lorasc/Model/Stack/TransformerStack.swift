@@ -72,15 +72,17 @@ final class TransformerStack {
   /// - Parameter context: tokens of one row that goes on from forward to forward, in a cache of
   ///   keys and values; nil: every batch is of whole rows.
   /// - Parameter outputs: the tokens whose last hidden state is asked for; nil: all
+  /// - Parameter training: nil: forward only
+  /// - Parameter type: what products read is held in
   init(
     _ backbone: Backbone, _ modules: StackModules, tokens: Int, context: Int? = nil,
-    outputs: SelectedTokens.Place?, training: Bool, recompute: Recompute, _ compute: Compute,
-    _ arena: Arena
+    outputs: SelectedTokens.Place?, training: Plan.Training?, _ type: PackedProducts.ElementType,
+    _ compute: Compute, _ arena: Arena
   ) throws {
     self.backbone = backbone
     self.modules = modules
     self.compute = compute
-    self.recompute = recompute
+    recompute = training?.recompute ?? .none
     let hidden = backbone.sizes.hidden
     let longest = context ?? min(tokens, backbone.sizes.positions)
     cache = try context.map { try KeyValueCache(backbone, capacity: $0, arena) }
@@ -93,8 +95,11 @@ final class TransformerStack {
       }
     attention = try Attention(
       backbone.sizes, backbone.attention, longest: longest, tokens: tokens, lanes: compute.threads,
-      training: training, arena)
-    rotary = try backbone.attention.rotary.map { try Rotary($0, positions: longest, arena) }
+      training: training != nil, type: type, arena)
+    rotary = try backbone.attention.rotary.map {
+      try Rotary(
+        $0, positions: longest, width: backbone.sizes.projectedWidth, lanes: compute.threads, arena)
+    }
     branch = try arena.matrix(tokens, hidden, "plan.branch")
     sites = backbone.blocks.indices.map {
       ("layer.\($0)", "layer.\($0).attention", "layer.\($0).output")
@@ -103,19 +108,19 @@ final class TransformerStack {
       try SelectedTokens(
         $0, hidden: hidden, tokens: tokens, isPre: backbone.placement == .pre, arena)
     }
-    if training {
-      // What is made again lies in the first block's buffers for all.
+    if let training {
+      // What isn't kept lies in the first block's buffers for all.
       var blocks: [BlockBuffers] = []
-      for block in backbone.blocks.indices {
+      for (index, block) in backbone.blocks.enumerated() {
         blocks.append(
           try BlockBuffers(
-            backbone, tokens: tokens, "plan.block.\(block)", sharing: blocks.first,
-            recompute: recompute, arena))
+            backbone, tokens: tokens, "plan.block.\(index)", type, sharing: blocks.first,
+            recompute: recompute, trainsDown: training.matrices.contains(block.down), arena))
       }
       buffers = blocks
-      gradients = try GradientBuffers(backbone, tokens: tokens, arena)
+      gradients = try GradientBuffers(backbone, tokens: tokens, type, arena)
     } else {
-      buffers = [try BlockBuffers(backbone, tokens: tokens, "plan.block", arena)]
+      buffers = [try BlockBuffers(backbone, tokens: tokens, "plan.block", type, arena)]
       gradients = nil
     }
     let hasFinal = backbone.finalNorm != nil
@@ -144,16 +149,16 @@ final class TransformerStack {
     defer { cache?.advance(batch.tokenCount) }
     let first = input.forward(batch, dropout: dropout, compute)
     embedded = first
-    // pre: what the norm adds to the branch; post: the block's input.
-    var stream: UnsafePointer<Float>? = isPre ? nil : UnsafePointer(first)
+    // pre: what the norm adds to the branch; post: what the block gave.
+    var stream: UnsafePointer<Float>?
     for block in backbone.blocks.indices {
       if isPre {
         normalizeInput(block, block == 0 ? first : branch, residual: stream, batch)
         forward(block, buffers(of: block).attentionNormed, batch, dropout)
         stream = UnsafePointer(buffers(of: block).feedForwardSaved.sum)
-      } else if let input = stream {
-        forward(block, input, batch, dropout)
-        stream = UnsafePointer(buffers(of: block).feedForwardNormed)
+      } else {
+        forward(block, inputOf(block), batch, dropout)
+        stream = buffers(of: block).feedForwardNormed.floats.map { UnsafePointer($0) }
       }
       heldBlock = block
     }
@@ -166,8 +171,8 @@ final class TransformerStack {
       return backbone.blocks.isEmpty ? last : stream ?? last
     }
     modules.norms[final].forward(
-      backbone.blocks.isEmpty ? last : UnsafePointer(branch), residual: stream, finalNormed,
-      finalSaved, rows: outputRows(batch), compute)
+      backbone.blocks.isEmpty ? last : UnsafePointer(branch), residual: stream,
+      Values(finalNormed), finalSaved, rows: outputRows(batch), compute)
     return UnsafePointer(finalNormed)
   }
 
@@ -188,30 +193,36 @@ final class TransformerStack {
 
   /// - Parameter input: (tokens, hidden), what goes into the attention
   private func forward(
-    _ index: Int, _ input: UnsafePointer<Float>, _ batch: StagedBatch, _ dropout: DropoutPlan
+    _ index: Int, _ input: Values, _ batch: StagedBatch, _ dropout: DropoutPlan
   ) {
     let block = backbone.blocks[index]
     let saved = buffers(of: index)
     let selected = selected(in: index)
     // Behind the projections.
     let tokens = selected == nil ? batch.tokenCount : batch.rows
-    var residual = isPre ? UnsafePointer(saved.attentionSaved.sum) : input
+    guard let inputFloats = input.floats else { return }
+    var residual = UnsafePointer(isPre ? saved.attentionSaved.sum : inputFloats)
     if let selected {
       selected.pack(residual, columns: hidden, ld: hidden, into: selected.residual, batch)
-      if isPre { selected.pack(input, columns: hidden, ld: hidden, into: selected.input, batch) }
+      if isPre {
+        selected.pack(inputFloats, columns: hidden, ld: hidden, into: selected.input, batch)
+      }
       residual = UnsafePointer(selected.residual)
     }
     project(block, input, saved, batch, dropout, selected)
     rotate(saved.qkv, batch, .forward)
-    let own = attention.ownContext(saved.qkv)
-    let context = cache?.append(
-      index, keys: own.keys, values: own.values, ld: own.ld, tokens: tokens)
+    let context = cache.flatMap { cache in
+      saved.qkv.floats.map { qkv in
+        let own = attention.ownContext(qkv)
+        return cache.append(index, keys: own.keys, values: own.values, ld: own.ld, tokens: tokens)
+      }
+    }
     attention.forward(
       qkv: saved.qkv, context: context, output: saved.context, logSumExp: saved.logSumExp,
       window: block.window, selected: selected?.place, batch,
       dropout: dropout.attention(sites[index].attention), compute)
     modules.linears[block.attentionOutput].forward(
-      saved.context, ldx: sizes.attentionWidth, branch, ldy: hidden, rows: tokens,
+      saved.context, ldx: sizes.attentionWidth, Values(branch), ldy: hidden, rows: tokens,
       dropout: dropout, compute)
     attentionDropout(index, dropout)?
       .apply(branch, branch, rows: tokens, columns: hidden, compute)
@@ -224,15 +235,15 @@ final class TransformerStack {
       .apply(branch, branch, rows: tokens, columns: hidden, compute)
     guard !isPre else { return }
     modules.norms[block.feedForwardNorm].forward(
-      branch, residual: saved.attentionNormed, saved.feedForwardNormed, saved.feedForwardSaved,
-      rows: tokens, compute)
+      branch, residual: saved.attentionNormed.floats.map { UnsafePointer($0) },
+      saved.feedForwardNormed, saved.feedForwardSaved, rows: tokens, compute)
   }
 
   /// Queries, keys and values of a block; of selected tokens the queries alone, where they are a
   /// module of their own.
   private func project(
-    _ block: Backbone.Block, _ input: UnsafePointer<Float>, _ saved: BlockBuffers,
-    _ batch: StagedBatch, _ dropout: DropoutPlan, _ selected: SelectedTokens?
+    _ block: Backbone.Block, _ input: Values, _ saved: BlockBuffers, _ batch: StagedBatch,
+    _ dropout: DropoutPlan, _ selected: SelectedTokens?
   ) {
     let width = sizes.projectedWidth
     var column = 0
@@ -240,8 +251,8 @@ final class TransformerStack {
       let linear = modules.linears[projection]
       if let selected, block.hasOwnQueries, place == 0 {
         linear.forward(
-          selected.input, ldx: hidden, saved.context, ldy: linear.outFeatures, rows: batch.rows,
-          dropout: dropout, compute)
+          Values(selected.input), ldx: hidden, saved.context, ldy: linear.outFeatures,
+          rows: batch.rows, dropout: dropout, compute)
         selected.unpack(
           saved.context, columns: linear.outFeatures, ld: width, into: saved.qkv, batch)
       } else {
@@ -254,7 +265,7 @@ final class TransformerStack {
   }
 
   private func forwardFeedForward(
-    _ block: Backbone.Block, _ input: UnsafePointer<Float>, _ saved: BlockBuffers, _ tokens: Int,
+    _ block: Backbone.Block, _ input: Values, _ saved: BlockBuffers, _ tokens: Int,
     _ dropout: DropoutPlan
   ) {
     let inner = sizes.intermediate
@@ -266,7 +277,8 @@ final class TransformerStack {
       input, ldx: hidden, saved.up, ldy: inner, rows: tokens, dropout: dropout, compute)
     activate(saved, tokens)
     modules.linears[block.down].forward(
-      saved.activated, ldx: inner, branch, ldy: hidden, rows: tokens, dropout: dropout, compute)
+      saved.activated, ldx: inner, Values(branch), ldy: hidden, rows: tokens, dropout: dropout,
+      compute)
   }
 
   private func activate(_ saved: BlockBuffers, _ tokens: Int) {
@@ -281,7 +293,7 @@ final class TransformerStack {
   }
 
   private func rotate(
-    _ qkv: UnsafeMutablePointer<Float>, _ batch: StagedBatch, _ direction: Rotary.Direction
+    _ qkv: Values, _ batch: StagedBatch, _ direction: Rotary.Direction
   ) {
     rotary?.rotate(
       qkv, heads: sizes.heads + sizes.keyValueHeads, ld: sizes.projectedWidth,
@@ -356,30 +368,46 @@ final class TransformerStack {
     if isWhole { input.backward(stream, batch, dropout: dropout, compute) }
   }
 
-  /// Brings a block's values back that the forward didn't keep.
+  /// Brings back what a block's backward reads and its forward didn't keep.
   private func remake(_ index: Int, _ batch: StagedBatch, _ dropout: DropoutPlan) {
-    guard recompute != .none, heldBlock != index else { return }
+    guard heldBlock != index else { return }
     heldBlock = index
     let saved = buffers(of: index)
-    let tokens = batch.tokenCount
-    if isPre { normalizeInput(index, saved.attentionSaved.sum, residual: nil, batch) }
+    let block = backbone.blocks[index]
+    func usesInput(_ linear: Int) -> Bool { modules.linears[linear].usesInput }
+    if isPre, recompute == .layer || block.projections.contains(where: usesInput) {
+      normalizeInput(index, saved.attentionSaved.sum, residual: nil, batch)
+    }
     if recompute == .layer {
       forward(index, inputOf(index), batch, dropout)
       return
     }
-    let block = backbone.blocks[index]
-    let between = saved.betweenSaved(backbone.placement)
-    modules.norms[block.betweenNorm(backbone.placement)].forward(
-      between.sum, residual: nil, saved.betweenNormed(backbone.placement), between, rows: tokens,
-      compute)
-    activate(saved, tokens)
+    if usesInput(block.up) || block.gate.map(usesInput) == true {
+      modules.norms[block.betweenNorm(backbone.placement)].again(
+        saved.betweenSaved(backbone.placement), saved.betweenNormed(backbone.placement),
+        rows: batch.tokenCount, compute)
+    }
+    if !saved.keepsActivated, usesInput(block.down) { activate(saved, batch.tokenCount) }
   }
 
   /// What goes into a block's attention.
-  private func inputOf(_ index: Int) -> UnsafePointer<Float> {
-    if isPre { return UnsafePointer(buffers(of: index).attentionNormed) }
-    if index > 0 { return UnsafePointer(buffers(of: index - 1).feedForwardNormed) }
-    return UnsafePointer(embedded ?? branch)
+  private func inputOf(_ index: Int) -> Values {
+    if isPre { return buffers(of: index).attentionNormed }
+    if index > 0 { return buffers(of: index - 1).feedForwardNormed }
+    return Values(embedded)
+  }
+
+  /// The same for the backward of a block whose values are there: post, what the block before
+  /// gave is normalised again, over what this one gave.
+  private func inputAgain(_ index: Int, _ batch: StagedBatch) -> Values {
+    if !isPre, index > 0, recompute != .layer,
+      backbone.blocks[index].projections.contains(where: { modules.linears[$0].usesInput })
+    {
+      let below = buffers(of: index - 1)
+      modules.norms[backbone.blocks[index - 1].feedForwardNorm].again(
+        below.feedForwardSaved, below.feedForwardNormed, rows: batch.tokenCount, compute)
+    }
+    return inputOf(index)
   }
 
   private func backward(
@@ -420,7 +448,8 @@ final class TransformerStack {
     let isLast = stopAt == .projections
     if let selected, !isLast { selected.expand(stream, through: gradients.branch, batch, compute) }
     backwardProjections(
-      block, inputOf(index), gradients, below: isLast ? nil : below, batch, dropout, selected)
+      block, inputAgain(index, batch), gradients, below: isLast ? nil : below, batch, dropout,
+      selected)
     guard isPre, !isLast else { return }
     modules.norms[block.attentionNorm].backward(
       below, saved.attentionSaved, add: stream, stream, rows: batch.tokenCount, compute)
@@ -428,7 +457,7 @@ final class TransformerStack {
 
   /// - Parameter below: takes the gradient of the input: pre, it is set; post, it is added
   private func backwardProjections(
-    _ block: Backbone.Block, _ input: UnsafePointer<Float>, _ gradients: GradientBuffers,
+    _ block: Backbone.Block, _ input: Values, _ gradients: GradientBuffers,
     below: UnsafeMutablePointer<Float>?, _ batch: StagedBatch, _ dropout: DropoutPlan,
     _ selected: SelectedTokens?
   ) {
@@ -441,8 +470,8 @@ final class TransformerStack {
       let linear = modules.linears[projection]
       if packed == nil || place > 0 {
         linear.backward(
-          gradients.qkv + column, lddy: width, x: input, ldx: hidden, dx: below, lddx: hidden,
-          accumulate: isSet, rows: batch.tokenCount, dropout: dropout, compute)
+          gradients.qkv + column, lddy: width, x: input, ldx: hidden, dx: below.map { Values($0) },
+          lddx: hidden, accumulate: isSet, rows: batch.tokenCount, dropout: dropout, compute)
         isSet = true
       }
       column += linear.outFeatures
@@ -452,29 +481,29 @@ final class TransformerStack {
     packed.pack(
       gradients.qkv, columns: queries.outFeatures, ld: width, into: gradients.context, batch)
     queries.backward(
-      gradients.context, lddy: queries.outFeatures, x: packed.input, ldx: hidden,
-      dx: below == nil ? nil : gradients.branch, lddx: hidden, rows: batch.rows, dropout: dropout,
-      compute)
+      gradients.context, lddy: queries.outFeatures, x: Values(packed.input), ldx: hidden,
+      dx: below == nil ? nil : Values(gradients.branch), lddx: hidden, rows: batch.rows,
+      dropout: dropout, compute)
     if let below { packed.add(gradients.branch, to: below, batch) }
   }
 
   /// The gradient behind a dropout; the gradient itself where there is none.
   private func dropped(_ gradient: UnsafeMutablePointer<Float>, _ site: Dropout?, _ tokens: Int)
-    -> UnsafePointer<Float>
+    -> Values
   {
-    guard let site, let branch = gradients?.branch else { return UnsafePointer(gradient) }
+    guard let site, let branch = gradients?.branch else { return Values(gradient) }
     site.apply(gradient, branch, rows: tokens, columns: hidden, compute)
-    return UnsafePointer(branch)
+    return Values(branch)
   }
 
   /// - Parameter below: takes the gradient of the input: pre, it is set; post, it is added
   private func backwardFeedForward(
-    _ block: Backbone.Block, _ dy: UnsafePointer<Float>, _ saved: BlockBuffers,
+    _ block: Backbone.Block, _ dy: Values, _ saved: BlockBuffers,
     _ below: UnsafeMutablePointer<Float>, _ tokens: Int, _ dropout: DropoutPlan, _ stopAt: Site?
   ) {
     guard let gradients else { return }
     let inner = sizes.intermediate
-    let input = UnsafePointer(saved.betweenNormed(backbone.placement))
+    let input = saved.betweenNormed(backbone.placement)
     modules.linears[block.down].backward(
       dy, lddy: hidden, x: saved.activated, ldx: inner, dx: stopAt == .down ? nil : gradients.up,
       lddx: inner, rows: tokens, dropout: dropout, compute)
@@ -487,7 +516,7 @@ final class TransformerStack {
       backbone.activation.backward(
         saved.up, gradients.up, gradients.up, rows: tokens, columns: inner, compute)
     }
-    let dx = stopAt == .up ? nil : below
+    let dx = stopAt == .up ? nil : Values(below)
     modules.linears[block.up].backward(
       gradients.up, lddy: inner, x: input, ldx: hidden, dx: dx, lddx: hidden, accumulate: !isPre,
       rows: tokens, dropout: dropout, compute)
@@ -518,9 +547,7 @@ extension Backbone.Block {
 }
 
 extension BlockBuffers {
-  fileprivate func betweenNormed(_ placement: Backbone.NormPlacement)
-    -> UnsafeMutablePointer<Float>
-  {
+  fileprivate func betweenNormed(_ placement: Backbone.NormPlacement) -> Values {
     placement == .post ? attentionNormed : feedForwardNormed
   }
 
