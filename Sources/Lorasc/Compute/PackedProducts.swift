@@ -154,7 +154,7 @@ final class PackedProducts {
 
   fileprivate func multiply(
     _ x: Values, ldx: Int, _ w: PackedMatrix, _ y: Values, ldy: Int, rows: Int,
-    bias: UnsafePointer<Float>?, adds: Bool, _ compute: Compute
+    bias: UnsafePointer<Float>?, adds: Bool, _ compute: Compute, adding: TileBody, then: RowsBody
   ) {
     let (inner, columns) = (w.shape.inner, w.shape.columns)
     let tile = Self.tile(rows: rows, w.shape)
@@ -170,14 +170,21 @@ final class PackedProducts {
         if !whole.run(lane: lane, source, w.memory, bias, floats) {
           Self.fail(floats, count * columns)
         }
+        adding(start..<start + count, floats)
+        then(start..<start + count, lane)
         return
       }
       let own = scratch.y(lane)
       let (matmul, _) = w.kinds.matmul(rows: count, bias == nil ? .set : .setWithBias)
       if !matmul.run(lane: lane, source, w.memory, bias, own) { Self.fail(own, count * columns) }
+      adding(start..<start + count, own)
       put(own, count, columns, to, ldy, adds: adds, compute)
+      then(start..<start + count, lane)
     }
   }
+
+  /// Adds something to rows of Y, (rows, columns) without gaps, before they are in their place.
+  typealias TileBody = (_ rows: Range<Int>, _ y: UnsafeMutablePointer<Float>) -> Void
 
   /// The tile of X as a product takes it; rows beyond `count` hold whatever was there.
   private func source(
@@ -265,10 +272,14 @@ final class PackedMatrix {
   /// - Parameters:
   ///   - x: its halves where the products are of bfloat16, else its floats
   ///   - y: floats, or halves, which are set only
+  ///   - then: what follows on complete rows
   func multiply(
     _ x: Values, ldx: Int, _ y: Values, ldy: Int, rows: Int, bias: UnsafePointer<Float>? = nil,
-    adds: Bool, _ compute: Compute
+    adds: Bool, _ compute: Compute, adding: PackedProducts.TileBody = { _, _ in },
+    then: RowsBody = { _, _ in }
   ) {
-    products.multiply(x, ldx: ldx, self, y, ldy: ldy, rows: rows, bias: bias, adds: adds, compute)
+    products.multiply(
+      x, ldx: ldx, self, y, ldy: ldy, rows: rows, bias: bias, adds: adds, compute, adding: adding,
+      then: then)
   }
 }

@@ -1,3 +1,5 @@
+import CSupport
+
 /// A matrix of activations or their gradients in a plan's memory: float32, or rounded to bfloat16
 /// (to nearest even) for the products that read it, or both. One of them is there at least.
 struct Values {
@@ -65,6 +67,10 @@ extension Compute {
     let start: Int
     let count: Int
 
+    var kernels: lorasc_kernels {
+      @inline(__always) _read { yield compute.kernels }
+    }
+
     /// - Parameter place: 0 ..< 5, another one for each view that is held at a time
     func read(_ values: Values, _ place: Int) -> UnsafeMutablePointer<Float> {
       let floats = view(values, place)
@@ -89,13 +95,22 @@ extension Compute {
   /// - Parameter cost: of one element, see `forRows`
   func forParts(_ count: Int, cost: Int, _ body: (Part) -> Void) {
     let size = Compute.partElements
-    let parts = (count + size - 1) / size
-    forRanges(parts, cost: cost * size) { first, end, lane in
-      for part in first..<end {
-        body(
-          Part(
-            compute: self, lane: lane, start: part * size, count: min(size, count - part * size)))
-      }
+    forRanges((count + size - 1) / size, cost: cost * size) { first, end, lane in
+      forParts(first * size..<min(count, end * size), lane, body)
+    }
+  }
+
+  /// The same on the calling thread, which has the lane.
+  func forParts(_ range: Range<Int>, _ lane: Int, _ body: (Part) -> Void) {
+    for start in stride(from: range.lowerBound, to: range.upperBound, by: Compute.partElements) {
+      body(
+        Part(
+          compute: self, lane: lane, start: start,
+          count: min(Compute.partElements, range.upperBound - start)))
     }
   }
 }
+
+/// What follows a product on rows that are complete, on the lane that made them: called in
+/// parallel, for ranges of rows that are whole together.
+typealias RowsBody = (_ rows: Range<Int>, _ lane: Int) -> Void

@@ -107,7 +107,7 @@ final class ClassifierHead: OutputLayer {
         selectedDropped, ldx: columns, preactivation, ldy: columns, rows: count, dropout: dropout,
         compute)
       form.denseActivation.forward(
-        Values(preactivation), Values(activated), rows: count, columns: columns, compute)
+        Values(preactivation), Values(activated), count: count * columns, compute)
       features = UnsafePointer(activated)
     }
     if let site = lastDropout(dropout) {
@@ -139,8 +139,7 @@ final class ClassifierHead: OutputLayer {
     var last = gradient
     if let dense {
       form.denseActivation.backward(
-        Values(preactivation), Values(gradient), Values(gradient), rows: count, columns: columns,
-        compute)
+        Values(preactivation), Values(gradient), Values(gradient), count: count * columns, compute)
       dense.backward(
         gradient, lddy: columns, x: selectedDropped, ldx: columns,
         dx: dHidden == nil ? nil : denseGradient, lddx: columns, rows: count, dropout: dropout,

@@ -22,9 +22,9 @@ final class Attention {
   /// Per lane P, and for training dP and the dropped P: `laneBlocks` of (blockRows, longest).
   private let laneBlocks: Int
   private let scratch: UnsafeMutablePointer<Float>
-  /// (heads, tokens): Σ dO ⊙ O, for the backward.
+  /// Per lane (blockRows): Σ P ⊙ dP of a block's queries, which is Σ dO ⊙ O.
   private let delta: UnsafeMutablePointer<Float>
-  /// Per lane Q, K, V, O and for training dQ, dK, dV, dO of a row and head, each (longest,
+  /// Per lane Q, K, V, O or dO, and for training dQ, dK, dV of a row and head, each (longest,
   /// headSize); nil: all is float32.
   private let widened: UnsafeMutablePointer<Float>?
   private let laneHeads: Int
@@ -48,8 +48,8 @@ final class Attention {
     blockRows = min(tokens, longest, Self.mostBlockRows)
     laneBlocks = training ? 3 : 1
     scratch = try arena.matrix(lanes * laneBlocks, blockRows * longest, "plan.attention_scratch")
-    delta = try arena.matrix(tokens, sizes.heads, "plan.attention_delta")
-    laneHeads = training ? 8 : 4
+    delta = try arena.matrix(lanes, blockRows, "plan.attention_delta")
+    laneHeads = training ? 7 : 4
     widened =
       type == .bfloat16
       ? try arena.matrix(lanes * laneHeads, longest * headSize, "plan.attention_heads") : nil
@@ -61,7 +61,7 @@ final class Attention {
 
   // MARK: One row and head
 
-  private enum Place: Int { case q, k, v, output, dq, dk, dv, dOutput }
+  private enum Place: Int { case q, k, v, output, dq, dk, dv }
 
   /// (length, headSize), rows `ld` apart.
   private struct Rows {
@@ -260,16 +260,15 @@ final class Attention {
 
   // MARK: Backward
 
-  /// dV = Pᵀ dO, dP = dO Vᵀ, dS = P ⊙ (dP − Σ dO ⊙ O) / √d, dQ = dS K, dK = dSᵀ Q; keys and
+  /// dV = Pᵀ dO, dP = dO Vᵀ, dS = P ⊙ (dP − Σ P ⊙ dP) / √d, dQ = dS K, dK = dSᵀ Q; keys and
   /// values add up over the query heads that share them.
   ///
   /// - Parameters:
   ///   - dOutput: (tokens, width)
   ///   - dqkv: (tokens, projected), written
   func backward(
-    dOutput: Values, qkv: Values, output: Values, logSumExp: UnsafePointer<Float>, dqkv: Values,
-    window: Int?, selected: SelectedTokens.Place?, _ batch: StagedBatch, dropout: Dropout?,
-    _ compute: Compute
+    dOutput: Values, qkv: Values, logSumExp: UnsafePointer<Float>, dqkv: Values, window: Int?,
+    selected: SelectedTokens.Place?, _ batch: StagedBatch, dropout: Dropout?, _ compute: Compute
   ) {
     let tokens = batch.tokenCount
     compute.forTasks(batch.rows * keyValueHeads) { task, lane in
@@ -292,11 +291,9 @@ final class Attention {
         if selected != nil { clear(dq, length, compute) }
         let pass = Pass(
           q: read(own + query, ld: projected, length, .q, lane, compute), k: k, v: v, dq: dq,
-          dk: dk, dv: dv, dOutput: read(dOutput + at, ld: width, count, .dOutput, lane, compute),
-          output: read(output + at, ld: width, count, .output, lane, compute),
-          logSumExp: logSumExp + head * tokens + outputs,
-          delta: delta + head * tokens + outputs, place: row * heads + head, length: length,
-          selected: selected)
+          dk: dk, dv: dv, dOutput: read(dOutput + at, ld: width, count, .output, lane, compute),
+          logSumExp: logSumExp + head * tokens + outputs, place: row * heads + head,
+          length: length, selected: selected)
         backward(pass, window, lane: lane, dropout, compute)
         write(dq, dOwn + query, ld: projected, length, compute)
       }
@@ -318,9 +315,7 @@ final class Attention {
     let dk: Rows
     let dv: Rows
     let dOutput: Rows
-    let output: Rows
     let logSumExp: UnsafePointer<Float>
-    let delta: UnsafeMutablePointer<Float>
     let place: Int
     let length: Int
     let selected: SelectedTokens.Place?
@@ -334,9 +329,7 @@ final class Attention {
   ) {
     let kernels = compute.kernels
     let (p, dp) = (block(lane, 0), block(lane, 1))
-    for token in 0..<(pass.selected == nil ? pass.length : 1) {
-      pass.delta[token] = kernels.dot(pass.dOutput + token, pass.output + token, headSize)
-    }
+    let delta = delta + lane * blockRows
     forSpans(pass.length, window, pass.selected) { span in
       let place = pass.output(of: span.first)
       let dOut = pass.dOutput + place
@@ -361,8 +354,12 @@ final class Attention {
       compute.products.gemm(
         span.columns, headSize, span.rows, a: used, lda: span.columns, transposeA: true, b: dOut,
         ldb: pass.dOutput.ld, c: pass.dv + span.keys, ldc: pass.dv.ld, beta: 1)
+      for row in 0..<span.rows {
+        let start = row * span.columns
+        delta[row] = kernels.dot(p + start, dp + start, span.columns)
+      }
       kernels.softmax_backward(
-        p, dp, span.rows, span.columns, span.columns, scale, pass.delta + place, 1)
+        p, dp, span.rows, span.columns, span.columns, scale, delta, 1)
       compute.products.gemm(
         span.rows, headSize, span.columns, a: dp, lda: span.columns, b: pass.k + span.keys,
         ldb: pass.k.ld, c: pass.dq + span.first, ldc: pass.dq.ld)

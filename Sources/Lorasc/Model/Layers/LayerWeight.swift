@@ -110,11 +110,11 @@ extension LayerWeight {
   /// Y = X Wᵀ + b, or Y += X Wᵀ; a Y in bfloat16 is set only.
   func multiply(
     _ x: Values, ldx: Int, _ y: Values, ldy: Int, rows: Int, bias: UnsafePointer<Float>? = nil,
-    adds: Bool = false, _ compute: Compute
+    adds: Bool = false, _ compute: Compute, then: RowsBody = { _, _ in }
   ) {
     if let packed = packed?.forward(source) {
       return packed.multiply(
-        x, ldx: ldx, y, ldy: ldy, rows: rows, bias: bias, adds: adds, compute)
+        x, ldx: ldx, y, ldy: ldy, rows: rows, bias: bias, adds: adds, compute, then: then)
     }
     let from = floats(x, ldx, rows: rows, .input, compute)
     let to = floats(of: y, ldy, .output)
@@ -122,21 +122,24 @@ extension LayerWeight {
       from.values, ldx: from.ld, to.values, ldy: to.ld, rows: rows, bias: bias,
       beta: adds ? 1 : 0, compute)
     round(to.values, y, ldy, rows: rows, .output, compute)
+    compute.forRanges(rows, cost: 8 * outFeatures) { then($0..<$1, $2) }
   }
 
   /// dX = G W, or dX += G W; a dX in bfloat16 is set only.
   func multiplyTransposed(
     _ g: Values, ldg: Int, _ dx: Values, lddx: Int, rows: Int, adds: Bool = false,
-    _ compute: Compute
+    _ compute: Compute, then: RowsBody = { _, _ in }
   ) {
     if let packed = packed?.backward(source) {
-      return packed.multiply(g, ldx: ldg, dx, ldy: lddx, rows: rows, adds: adds, compute)
+      return packed.multiply(
+        g, ldx: ldg, dx, ldy: lddx, rows: rows, adds: adds, compute, then: then)
     }
     let from = floats(g, ldg, rows: rows, .output, compute)
     let to = floats(of: dx, lddx, .input)
     multiplyTransposed(
       from.values, ldg: from.ld, to.values, lddx: to.ld, rows: rows, beta: adds ? 1 : 0, compute)
     round(to.values, dx, lddx, rows: rows, .input, compute)
+    compute.forRanges(rows, cost: 8 * inFeatures) { then($0..<$1, $2) }
   }
 
   enum Side { case input, output }

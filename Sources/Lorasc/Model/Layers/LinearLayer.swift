@@ -72,19 +72,26 @@ final class LinearLayer: MatrixLayer {
   ///   - x: (rows, in), rows `ldx` apart
   ///   - y: (rows, out), rows `ldy` apart; bfloat16 is set only
   ///   - accumulate: add to y instead of setting it; not with DoRA
+  ///   - then: what follows on complete rows of y
   func forward(
     _ x: Values, ldx: Int, _ y: Values, ldy: Int, rows: Int, accumulate: Bool = false,
-    dropout: DropoutPlan, _ compute: Compute
+    dropout: DropoutPlan, _ compute: Compute, then: RowsBody = { _, _ in }
   ) {
     guard expertActive, let expert else {
       return product.multiply(
         x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate ? nil : bias, adds: accumulate,
-        compute)
+        compute, then: then)
     }
     let from = product.floats(x, ldx, rows: rows, .input, compute)
-    let to = product.floats(of: y, ldy, .output)
     let (input, ldi) = dropped(from.values, ldx: from.ld, rows: rows, expert, dropout, compute)
     project(input, ldi, expert, rows: rows, compute)
+    if expert.dora == nil, let packed = product.packed?.forward(product.source) {
+      return packed.multiply(
+        x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate ? nil : bias, adds: accumulate,
+        compute, adding: { addExpert(expert, $1, ldy: outFeatures, rows: $0, compute) },
+        then: then)
+    }
+    let to = product.floats(of: y, ldy, .output)
     if let dora = expert.dora {
       forward(
         dora, expert, x, ldx, input, ldi, isDropped: input != from.values, to.values, to.ld, rows,
@@ -95,6 +102,7 @@ final class LinearLayer: MatrixLayer {
       addExpert(expert, to.values, ldy: to.ld, rows: rows, compute)
     }
     product.round(to.values, y, ldy, rows: rows, .output, compute)
+    compute.forRanges(rows, cost: 8 * outFeatures) { then($0..<$1, $2) }
   }
 
   private func forward(
@@ -139,6 +147,17 @@ final class LinearLayer: MatrixLayer {
     compute.gemm(
       rows, outFeatures, expert.rank, a: expert.projected, lda: expert.rank, b: expert.b,
       ldb: expert.rank, transposeB: true, c: y, ldc: ldy, alpha: expert.scale, beta: 1)
+  }
+
+  /// The same of some rows, on the calling thread.
+  private func addExpert(
+    _ expert: Expert, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Range<Int>,
+    _ compute: Compute
+  ) {
+    compute.products.gemm(
+      rows.count, outFeatures, expert.rank, a: expert.projected + rows.lowerBound * expert.rank,
+      lda: expert.rank, b: expert.b, ldb: expert.rank, transposeB: true, c: y, ldc: ldy,
+      alpha: expert.scale, beta: 1)
   }
 
   /// y = k ⊙ x + beta y by columns
@@ -213,9 +232,10 @@ final class LinearLayer: MatrixLayer {
   /// - Parameters:
   ///   - dx: (rows, in), or nil where nothing below is trained
   ///   - accumulate: add to dx instead of setting it
+  ///   - then: what follows on complete rows of dx
   func backward(
     _ dy: Values, lddy: Int, x: Values, ldx: Int, dx: Values?, lddx: Int, accumulate: Bool = false,
-    rows: Int, dropout: DropoutPlan, _ compute: Compute
+    rows: Int, dropout: DropoutPlan, _ compute: Compute, then: RowsBody = { _, _ in }
   ) {
     if let gradientBias {
       let g = product.floats(dy, lddy, rows: rows, .output, compute)
@@ -224,7 +244,7 @@ final class LinearLayer: MatrixLayer {
     guard usesInput else {
       guard let dx else { return }
       return product.multiplyTransposed(
-        dy, ldg: lddy, dx, lddx: lddx, rows: rows, adds: accumulate, compute)
+        dy, ldg: lddy, dx, lddx: lddx, rows: rows, adds: accumulate, compute, then: then)
     }
     let g = product.floats(dy, lddy, rows: rows, .output, compute)
     let from = product.floats(x, ldx, rows: rows, .input, compute)
@@ -233,44 +253,63 @@ final class LinearLayer: MatrixLayer {
         outFeatures, inFeatures, rows, a: g.values, lda: g.ld, transposeA: true, b: from.values,
         ldb: from.ld, c: gradientWeight, ldc: inFeatures, beta: 1)
     }
-    // X is read no more once dX is written: they may have the same memory.
-    let to = dx.map { product.floats(of: $0, lddx, .input) }
-    if expertActive, let expert {
-      backward(
-        expert, g.values, g.ld, dy, lddy, from.values, from.ld, to?.values, to?.ld ?? 0,
-        accumulate: accumulate, rows, dropout, compute)
-    } else if let to {
-      product.multiplyTransposed(
-        dy, ldg: lddy, Values(to.values), lddx: to.ld, rows: rows, adds: accumulate, compute)
+    guard expertActive, let expert else {
+      guard let dx else { return }
+      return product.multiplyTransposed(
+        dy, ldg: lddy, dx, lddx: lddx, rows: rows, adds: accumulate, compute, then: then)
     }
-    if let dx, let to { product.round(to.values, dx, lddx, rows: rows, .input, compute) }
+    let (input, ldi) = dropped(from.values, ldx: from.ld, rows: rows, expert, dropout, compute)
+    let isDropped = input != from.values
+    let h = scaled(g.values, g.ld, expert, rows: rows, compute)
+    addFactorGradients(expert, h.values, h.ld, input, ldi, rows: rows, compute)
+    if let dora = expert.dora, dora.isExact { dora.addNormGradients(product, expert, compute) }
+    guard let dx else { return }
+    let through =
+      expert.dora == nil
+      ? (values: dy, ld: lddy) : (values: Values(reading: h.values), ld: h.ld)
+    if !isDropped, let packed = product.packed?.backward(product.source) {
+      return packed.multiply(
+        through.values, ldx: through.ld, dx, ldy: lddx, rows: rows, adds: accumulate, compute,
+        adding: { addExpertInput(expert, $1, inFeatures, rows: $0, compute) }, then: then)
+    }
+    // X is read no more: dX may have its memory.
+    let to = product.floats(of: dx, lddx, .input)
+    if isDropped {
+      addDropped(
+        expert, g.values, g.ld, dy, lddy, to.values, to.ld, accumulate: accumulate, rows, dropout,
+        compute)
+    } else {
+      product.multiplyTransposed(
+        through.values, ldg: through.ld, Values(to.values), lddx: to.ld, rows: rows,
+        adds: accumulate, compute)
+      addExpertInput(expert, to.values, to.ld, beta: 1, rows, compute)
+    }
+    product.round(to.values, dx, lddx, rows: rows, .input, compute)
+    compute.forRanges(rows, cost: 8 * inFeatures) { then($0..<$1, $2) }
   }
 
+  /// H; with DoRA dm is added on the way.
+  private func scaled(
+    _ g: UnsafePointer<Float>, _ ldg: Int, _ expert: Expert, rows: Int, _ compute: Compute
+  ) -> (values: UnsafePointer<Float>, ld: Int) {
+    guard let dora = expert.dora, let scaled = expert.scratch.output else { return (g, ldg) }
+    dora.addMagnitudeGradient(g, lddy: ldg, rows: rows, outFeatures: outFeatures, compute)
+    addScaled(dora.factors, g, ldx: ldg, scaled, ldy: outFeatures, rows: rows, beta: 0, compute)
+    return (UnsafePointer(scaled), outFeatures)
+  }
+
+  /// dx with a dropout before the expert, from what the backward left in the scratch memory.
   /// - Parameters:
   ///   - g: dy as float32
   ///   - dy: for the product with the weight
-  private func backward(
+  private func addDropped(
     _ expert: Expert, _ g: UnsafePointer<Float>, _ ldg: Int, _ dy: Values, _ lddy: Int,
-    _ x: UnsafePointer<Float>, _ ldx: Int, _ dx: UnsafeMutablePointer<Float>?, _ lddx: Int,
-    accumulate: Bool, _ rows: Int, _ dropout: DropoutPlan, _ compute: Compute
+    _ dx: UnsafeMutablePointer<Float>, _ lddx: Int, accumulate: Bool, _ rows: Int,
+    _ dropout: DropoutPlan, _ compute: Compute
   ) {
-    let (input, ldi) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
-    let isDropped = input != x
-    var (h, ldh) = (g, ldg)
-    if let dora = expert.dora, let scaled = expert.scratch.output {
-      dora.addMagnitudeGradient(g, lddy: ldg, rows: rows, outFeatures: outFeatures, compute)
-      addScaled(dora.factors, g, ldx: ldg, scaled, ldy: outFeatures, rows: rows, beta: 0, compute)
-      (h, ldh) = (UnsafePointer(scaled), outFeatures)
-    }
-    addFactorGradients(expert, h, ldh, input, ldi, rows: rows, compute)
-    if let dora = expert.dora, dora.isExact { dora.addNormGradients(product, expert, compute) }
-    guard let dx else { return }
-    let through = expert.dora == nil || isDropped ? (dy, lddy) : (Values(reading: h), ldh)
+    guard let masked = expert.scratch.input else { return }
     product.multiplyTransposed(
-      through.0, ldg: through.1, Values(dx), lddx: lddx, rows: rows, adds: accumulate, compute)
-    guard isDropped, let masked = expert.scratch.input else {
-      return addExpertInput(expert, dx, lddx, beta: 1, rows, compute)
-    }
+      dy, ldg: lddy, Values(dx), lddx: lddx, rows: rows, adds: accumulate, compute)
     // X̃ is used up: its memory takes what goes through the mask.
     addExpertInput(expert, masked, inFeatures, beta: 0, rows, compute)
     if expert.dora != nil, let scaled = expert.scratch.output {
@@ -312,6 +351,17 @@ final class LinearLayer: MatrixLayer {
     compute.gemm(
       rows, inFeatures, expert.rank, a: expert.scratch.projected, lda: expert.rank, b: expert.a,
       ldb: inFeatures, c: dx, ldc: lddx, alpha: expert.scale, beta: beta)
+  }
+
+  /// dx += s (H B) A of some rows, on the calling thread.
+  private func addExpertInput(
+    _ expert: Expert, _ dx: UnsafeMutablePointer<Float>, _ lddx: Int, rows: Range<Int>,
+    _ compute: Compute
+  ) {
+    compute.products.gemm(
+      rows.count, inFeatures, expert.rank,
+      a: expert.scratch.projected + rows.lowerBound * expert.rank, lda: expert.rank, b: expert.a,
+      ldb: inFeatures, c: dx, ldc: lddx, alpha: expert.scale, beta: 1)
   }
 
   /// dx += M ⊙ masked; masked is used up.

@@ -42,24 +42,28 @@ final class Norm {
     _ x: UnsafePointer<Float>, residual: UnsafePointer<Float>?, _ y: Values, _ saved: Saved,
     rows: Int, _ compute: Compute
   ) {
-    guard let floats = y.floats else { return }
-    let kernels = compute.kernels
-    let (gamma, beta, epsilon, columns) = (gamma, beta, epsilon, columns)
     compute.forRows(rows, cost: 4 * columns) { start, end in
-      let at = start * columns
-      if let beta {
-        kernels.layer_norm_forward(
-          x + at, residual.map { $0 + at }, gamma, beta, epsilon, saved.sum + at,
-          floats + at, saved.mean + start, saved.reciprocal + start, end - start, columns)
-      } else {
-        kernels.rms_norm_forward(
-          x + at, residual.map { $0 + at }, gamma, epsilon, saved.sum + at, floats + at,
-          saved.reciprocal + start, end - start, columns)
-      }
-      if let halves = y.halves {
-        kernels.f32_to_bf16(floats + at, halves + at, (end - start) * columns)
-      }
+      forward(x, residual: residual, y, saved, rows: start..<end, compute)
     }
+  }
+
+  /// The same of some rows, on the calling thread.
+  func forward(
+    _ x: UnsafePointer<Float>, residual: UnsafePointer<Float>?, _ y: Values, _ saved: Saved,
+    rows: Range<Int>, _ compute: Compute
+  ) {
+    guard let floats = y.floats else { return }
+    let (at, start, kernels) = (rows.lowerBound * columns, rows.lowerBound, compute.kernels)
+    if let beta {
+      kernels.layer_norm_forward(
+        x + at, residual.map { $0 + at }, gamma, beta, epsilon, saved.sum + at, floats + at,
+        saved.mean + start, saved.reciprocal + start, rows.count, columns)
+    } else {
+      kernels.rms_norm_forward(
+        x + at, residual.map { $0 + at }, gamma, epsilon, saved.sum + at, floats + at,
+        saved.reciprocal + start, rows.count, columns)
+    }
+    if let halves = y.halves { kernels.f32_to_bf16(floats + at, halves + at, rows.count * columns) }
   }
 
   /// What a forward gave, from the sum that it saved.

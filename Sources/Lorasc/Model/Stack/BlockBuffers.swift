@@ -8,8 +8,7 @@ enum Recompute: String, Sendable {
   case layer
 }
 
-/// What one block keeps between forward and backward, and what all share: normalised values, and
-/// what is made again. Without training all blocks share everything.
+/// What one block keeps between forward and backward, beside what all blocks share.
 struct BlockBuffers {
   /// (tokens, projected): queries, keys and values; (heads, tokens); (tokens, attention width)
   let qkv: Values
@@ -27,46 +26,128 @@ struct BlockBuffers {
   let feedForwardSaved: Norm.Saved
   let feedForwardNormed: Values
 
-  /// - Parameters:
-  ///   - shared: another block's, for what isn't kept
-  ///   - type: what products read and what is kept is held in; sums are float32
-  ///   - trainsDown: the backward needs what goes into the feed-forward's last module
+  /// What a block has for itself.
+  struct Kept {
+    /// What no forward makes again in the backward.
+    var all = true
+    /// What goes into the attention's output module, and into the feed-forward's last one.
+    var context = true
+    var activated = true
+
+    static let nothing = Kept(all: false, context: false, activated: false)
+
+    init(all: Bool, context: Bool, activated: Bool) {
+      (self.all, self.context, self.activated) = (all, context, activated)
+    }
+
+    /// Inputs stay where their modules' backward reads them.
+    init(_ block: Backbone.Block, _ training: Plan.Training) {
+      all = training.recompute != .layer
+      context = all && training.matrices.contains(block.attentionOutput)
+      activated = training.recompute == .none && training.matrices.contains(block.down)
+    }
+  }
+
+  /// - Parameter isInputKept: the block's input stays: what its first norm adds up, or the output
+  ///   of the last norm of the block before
   init(
-    _ backbone: Backbone, tokens: Int, _ name: String, _ type: PackedProducts.ElementType,
-    sharing shared: BlockBuffers? = nil, recompute: Recompute = .none, trainsDown: Bool = false,
-    _ arena: Arena
+    _ backbone: Backbone, _ shared: SharedBuffers, _ kept: Kept, isInputKept: Bool, _ name: String
   ) throws {
     let sizes = backbone.sizes
     let isPre = backbone.placement == .pre
     let isGated = backbone.blocks.contains { $0.gate != nil }
-    // Of a whole block only its input stays: what its first norm adds up, or the output of the
-    // last norm of the block before.
-    let kept = recompute == .layer ? shared : nil
-    keepsActivated = trainsDown && recompute == .none
-    func matrix(_ columns: Int, _ what: String) throws -> Values {
-      try arena.values(tokens, columns, type, "\(name).\(what)")
+    func saved(_ isKept: Bool, _ what: String) throws -> Norm.Saved {
+      try isKept ? shared.norm("\(name).\(what)") : shared.norm(sharedAs: what)
     }
-    // A residual or an expert's input, and what products read.
-    func normed(_ what: String) throws -> Values {
-      let halves = type == .bfloat16 ? try matrix(sizes.hidden, what + ".rounded").halves : nil
-      return Values(try arena.matrix(tokens, sizes.hidden, "\(name).\(what)"), halves: halves)
+    func values(_ isKept: Bool, _ columns: Int, _ what: String) throws -> Values {
+      try isKept
+        ? shared.values(columns, "\(name).\(what)") : shared.values(columns, sharedAs: what)
     }
-    func saved(_ what: String) throws -> Norm.Saved {
-      try Norm.Saved(rows: tokens, columns: sizes.hidden, "\(name).\(what)", arena)
-    }
-    qkv = try kept?.qkv ?? matrix(sizes.projectedWidth, "qkv")
-    logSumExp = try kept?.logSumExp ?? arena.matrix(tokens, sizes.heads, "\(name).log_sum_exp")
-    context = try kept?.context ?? matrix(sizes.attentionWidth, "context")
-    attentionSaved = try (isPre ? nil : kept?.attentionSaved) ?? saved("attention_norm")
-    attentionNormed = try shared?.attentionNormed ?? normed("attention_normed")
-    gate = isGated ? try kept?.gate ?? matrix(sizes.intermediate, "gate") : nil
-    up = try kept?.up ?? matrix(sizes.intermediate, "up")
-    activated =
-      try (keepsActivated ? nil : shared?.activated) ?? matrix(sizes.intermediate, "activated")
-    feedForwardSaved = try kept?.feedForwardSaved ?? saved("feed_forward_norm")
+    qkv = try values(kept.all, sizes.projectedWidth, "qkv")
+    logSumExp =
+      try kept.all
+      ? shared.floats(sizes.heads, "\(name).logs")
+      : shared.floats(
+        sizes.heads, sharedAs: "logs")
+    context = try values(kept.context, sizes.attentionWidth, "context")
+    attentionSaved = try saved(kept.all || isPre && isInputKept, "attention_norm")
+    attentionNormed = try shared.normed(sharedAs: "attention_normed")
+    gate = isGated ? try values(kept.all, sizes.intermediate, "gate") : nil
+    up = try values(kept.all, sizes.intermediate, "up")
+    keepsActivated = kept.activated
+    activated = try values(kept.activated, sizes.intermediate, "activated")
+    feedForwardSaved = try saved(kept.all, "feed_forward_norm")
+    // post: where no block's sums stay, their normalised values do.
     feedForwardNormed =
-      try (isPre || recompute != .layer ? shared?.feedForwardNormed : nil)
-      ?? normed("feed_forward_normed")
+      try !isPre && isInputKept && !kept.all
+      ? shared.normed("\(name).feed_forward_normed")
+      : shared.normed(sharedAs: "feed_forward_normed")
+  }
+}
+
+/// Makes blocks' buffers, and those that they share, each at its first use.
+final class SharedBuffers {
+  private let tokens: Int
+  private let hidden: Int
+  private let type: PackedProducts.ElementType
+  private let arena: Arena
+  private var values: [String: Values] = [:]
+  private var norms: [String: Norm.Saved] = [:]
+
+  /// - Parameter type: what products read and what is kept is held in; sums are float32
+  init(_ backbone: Backbone, tokens: Int, _ type: PackedProducts.ElementType, _ arena: Arena) {
+    self.tokens = tokens
+    hidden = backbone.sizes.hidden
+    self.type = type
+    self.arena = arena
+  }
+
+  /// From now on these values are what blocks share under this name.
+  func share(_ values: Values, as name: String) { self.values[name] = values }
+
+  func values(_ columns: Int, _ what: String) throws -> Values {
+    try arena.values(tokens, columns, type, "plan." + what)
+  }
+
+  func values(_ columns: Int, sharedAs name: String) throws -> Values {
+    try shared(name) { try values(columns, "block." + name) }
+  }
+
+  func floats(_ columns: Int, _ what: String) throws -> UnsafeMutablePointer<Float> {
+    try arena.matrix(tokens, columns, "plan." + what)
+  }
+
+  func floats(_ columns: Int, sharedAs name: String) throws -> UnsafeMutablePointer<Float> {
+    let values = try shared(name) { Values(try floats(columns, "block." + name)) }
+    return try values.floats ?? floats(columns, "block." + name)
+  }
+
+  /// (tokens, hidden): a residual or an expert's input, and what products read.
+  func normed(_ what: String) throws -> Values {
+    let halves = type == .bfloat16 ? try arena.halves(tokens, hidden, "plan.\(what).rounded") : nil
+    return Values(try floats(hidden, what), halves: halves)
+  }
+
+  func normed(sharedAs name: String) throws -> Values {
+    try shared(name) { try normed("block." + name) }
+  }
+
+  func norm(_ what: String) throws -> Norm.Saved {
+    try Norm.Saved(rows: tokens, columns: hidden, "plan." + what, arena)
+  }
+
+  func norm(sharedAs name: String) throws -> Norm.Saved {
+    if let made = norms[name] { return made }
+    let made = try norm("block." + name)
+    norms[name] = made
+    return made
+  }
+
+  private func shared(_ name: String, _ make: () throws -> Values) rethrows -> Values {
+    if let made = values[name] { return made }
+    let made = try make()
+    values[name] = made
+    return made
   }
 }
 
@@ -79,7 +160,7 @@ struct GradientBuffers {
   /// (tokens, attention width); (tokens, projected)
   let context: Values
   let qkv: Values
-  /// (tokens, intermediate)
+  /// (tokens, intermediate), in the same memory: they are used up when those are written.
   let up: Values
   let gate: Values?
 
@@ -90,16 +171,19 @@ struct GradientBuffers {
     func sum(_ what: String) throws -> UnsafeMutablePointer<Float> {
       try arena.matrix(tokens, sizes.hidden, "plan.gradient." + what)
     }
-    func matrix(_ columns: Int, _ what: String) throws -> Values {
-      try arena.values(tokens, columns, type, "plan.gradient." + what)
-    }
     stream = try sum("stream")
     branch = try sum("branch")
     input = try sum("input")
-    context = try matrix(sizes.attentionWidth, "context")
-    qkv = try matrix(sizes.projectedWidth, "qkv")
-    up = try matrix(sizes.intermediate, "up")
-    gate =
-      backbone.blocks.contains { $0.gate != nil } ? try matrix(sizes.intermediate, "gate") : nil
+    let isGated = backbone.blocks.contains { $0.gate != nil }
+    let feedForward = (isGated ? 2 : 1) * sizes.intermediate
+    let attention = sizes.projectedWidth + sizes.attentionWidth
+    // Each part starts at a cache line.
+    let all = try arena.values(
+      tokens + 1, max(feedForward, attention) + 32, type, "plan.gradient.block")
+    func part(after columns: Int) -> Values { all + (tokens * columns + 31) / 32 * 32 }
+    up = all
+    gate = isGated ? part(after: sizes.intermediate) : nil
+    qkv = all
+    context = part(after: sizes.projectedWidth)
   }
 }

@@ -100,7 +100,7 @@ final class TransformerStack {
       try Rotary(
         $0, positions: longest, width: backbone.sizes.projectedWidth, lanes: compute.threads, arena)
     }
-    branch = try arena.matrix(tokens, hidden, "plan.branch")
+    let shared = SharedBuffers(backbone, tokens: tokens, type, arena)
     sites = backbone.blocks.indices.map {
       ("layer.\($0)", "layer.\($0).attention", "layer.\($0).output")
     }
@@ -109,19 +109,22 @@ final class TransformerStack {
         $0, hidden: hidden, tokens: tokens, isPre: backbone.placement == .pre, arena)
     }
     if let training {
-      // What isn't kept lies in the first block's buffers for all.
-      var blocks: [BlockBuffers] = []
-      for (index, block) in backbone.blocks.enumerated() {
-        blocks.append(
-          try BlockBuffers(
-            backbone, tokens: tokens, "plan.block.\(index)", type, sharing: blocks.first,
-            recompute: recompute, trainsDown: training.matrices.contains(block.down), arena))
+      let gradients = try GradientBuffers(backbone, tokens: tokens, type, arena)
+      self.gradients = gradients
+      // The forward's branch is over when the backward's begins, and so is what goes into the last
+      // module of the feed-forward, unless that is trained.
+      branch = gradients.branch
+      if !backbone.blocks.contains(where: { training.matrices.contains($0.down) }) {
+        shared.share(gradients.up, as: "activated")
       }
-      buffers = blocks
-      gradients = try GradientBuffers(backbone, tokens: tokens, type, arena)
+      buffers = try backbone.blocks.enumerated().map { index, block in
+        try BlockBuffers(
+          backbone, shared, .init(block, training), isInputKept: true, "block.\(index)")
+      }
     } else {
-      buffers = [try BlockBuffers(backbone, tokens: tokens, "plan.block", type, arena)]
       gradients = nil
+      branch = try arena.matrix(tokens, hidden, "plan.branch")
+      buffers = [try BlockBuffers(backbone, shared, .nothing, isInputKept: false, "block")]
     }
     let hasFinal = backbone.finalNorm != nil
     finalSaved =
@@ -221,22 +224,44 @@ final class TransformerStack {
       qkv: saved.qkv, context: context, output: saved.context, logSumExp: saved.logSumExp,
       window: block.window, selected: selected?.place, batch,
       dropout: dropout.attention(sites[index].attention), compute)
-    modules.linears[block.attentionOutput].forward(
-      saved.context, ldx: sizes.attentionWidth, Values(branch), ldy: hidden, rows: tokens,
-      dropout: dropout, compute)
-    attentionDropout(index, dropout)?
-      .apply(branch, branch, rows: tokens, columns: hidden, compute)
-    modules.norms[block.betweenNorm(backbone.placement)].forward(
-      branch, residual: residual, saved.betweenNormed(backbone.placement),
-      saved.betweenSaved(backbone.placement),
-      rows: tokens, compute)
-    forwardFeedForward(block, saved.betweenNormed(backbone.placement), saved, tokens, dropout)
-    dropout.hidden(sites[index].output)?
-      .apply(branch, branch, rows: tokens, columns: hidden, compute)
-    guard !isPre else { return }
-    modules.norms[block.feedForwardNorm].forward(
-      branch, residual: saved.attentionNormed.floats.map { UnsafePointer($0) },
-      saved.feedForwardNormed, saved.feedForwardSaved, rows: tokens, compute)
+    project(
+      block.attentionOutput, saved.context, ldx: sizes.attentionWidth,
+      attentionDropout(index, dropout), norm: block.betweenNorm(backbone.placement),
+      residual: residual, saved.betweenNormed(backbone.placement),
+      saved.betweenSaved(backbone.placement), tokens, dropout)
+    activateUp(block, saved.betweenNormed(backbone.placement), saved, tokens, dropout)
+    let site = dropout.hidden(sites[index].output)
+    if isPre {
+      // The next norm belongs to the block above.
+      modules.linears[block.down].forward(
+        saved.activated, ldx: sizes.intermediate, Values(branch), ldy: hidden, rows: tokens,
+        dropout: dropout, compute)
+      site?.apply(branch, branch, rows: tokens, columns: hidden, compute)
+    } else if let residual = saved.attentionNormed.floats {
+      project(
+        block.down, saved.activated, ldx: sizes.intermediate, site, norm: block.feedForwardNorm,
+        residual: residual, saved.feedForwardNormed, saved.feedForwardSaved, tokens, dropout)
+    }
+  }
+
+  /// A module back to the hidden size, its dropout, and the norm of its sum with a residual.
+  private func project(
+    _ module: Int, _ x: Values, ldx: Int, _ site: Dropout?, norm: Int,
+    residual: UnsafePointer<Float>, _ y: Values, _ normSaved: Norm.Saved, _ tokens: Int,
+    _ dropout: DropoutPlan
+  ) {
+    let (linear, norm) = (modules.linears[module], modules.norms[norm])
+    guard let site else {
+      return linear.forward(
+        x, ldx: ldx, Values(branch), ldy: hidden, rows: tokens, dropout: dropout, compute
+      ) { rows, _ in
+        norm.forward(branch, residual: residual, y, normSaved, rows: rows, compute)
+      }
+    }
+    linear.forward(
+      x, ldx: ldx, Values(branch), ldy: hidden, rows: tokens, dropout: dropout, compute)
+    site.apply(branch, branch, rows: tokens, columns: hidden, compute)
+    norm.forward(branch, residual: residual, y, normSaved, rows: tokens, compute)
   }
 
   /// Queries, keys and values of a block; of selected tokens the queries alone, where they are a
@@ -264,7 +289,8 @@ final class TransformerStack {
     }
   }
 
-  private func forwardFeedForward(
+  /// The feed-forward up to its activation.
+  private func activateUp(
     _ block: Backbone.Block, _ input: Values, _ saved: BlockBuffers, _ tokens: Int,
     _ dropout: DropoutPlan
   ) {
@@ -274,21 +300,20 @@ final class TransformerStack {
         input, ldx: hidden, values, ldy: inner, rows: tokens, dropout: dropout, compute)
     }
     modules.linears[block.up].forward(
-      input, ldx: hidden, saved.up, ldy: inner, rows: tokens, dropout: dropout, compute)
-    activate(saved, tokens)
-    modules.linears[block.down].forward(
-      saved.activated, ldx: inner, Values(branch), ldy: hidden, rows: tokens, dropout: dropout,
-      compute)
+      input, ldx: hidden, saved.up, ldy: inner, rows: tokens, dropout: dropout, compute
+    ) { rows, lane in
+      activate(saved, rows, lane)
+    }
   }
 
-  private func activate(_ saved: BlockBuffers, _ tokens: Int) {
-    let inner = sizes.intermediate
-    if let gate = saved.gate {
-      backbone.activation.forward(
-        gate: gate, up: saved.up, saved.activated, rows: tokens, columns: inner, compute)
-    } else {
-      backbone.activation.forward(
-        saved.up, saved.activated, rows: tokens, columns: inner, compute)
+  private func activate(_ saved: BlockBuffers, _ rows: Range<Int>, _ lane: Int) {
+    let (activation, inner) = (backbone.activation, sizes.intermediate)
+    compute.forParts(rows.lowerBound * inner..<rows.upperBound * inner, lane) { part in
+      if let gate = saved.gate {
+        activation.forward(gate: gate, up: saved.up, saved.activated, part)
+      } else {
+        activation.forward(saved.up, saved.activated, part)
+      }
     }
   }
 
@@ -387,7 +412,11 @@ final class TransformerStack {
         saved.betweenSaved(backbone.placement), saved.betweenNormed(backbone.placement),
         rows: batch.tokenCount, compute)
     }
-    if !saved.keepsActivated, usesInput(block.down) { activate(saved, batch.tokenCount) }
+    if !saved.keepsActivated, usesInput(block.down) {
+      compute.forRanges(batch.tokenCount, cost: 9 * sizes.intermediate) {
+        activate(saved, $0..<$1, $2)
+      }
+    }
   }
 
   /// What goes into a block's attention.
@@ -441,8 +470,8 @@ final class TransformerStack {
       lddx: sizes.attentionWidth, rows: tokens, dropout: dropout, compute)
     if stopAt == .attentionOutput { return }
     attention.backward(
-      dOutput: gradients.context, qkv: saved.qkv, output: saved.context,
-      logSumExp: saved.logSumExp, dqkv: gradients.qkv, window: block.window,
+      dOutput: gradients.context, qkv: saved.qkv, logSumExp: saved.logSumExp, dqkv: gradients.qkv,
+      window: block.window,
       selected: selected?.place, batch, dropout: dropout.attention(sites[index].attention), compute)
     rotate(gradients.qkv, batch, .backward)
     let isLast = stopAt == .projections
@@ -504,17 +533,24 @@ final class TransformerStack {
     guard let gradients else { return }
     let inner = sizes.intermediate
     let input = saved.betweenNormed(backbone.placement)
+    if stopAt == .down {
+      return modules.linears[block.down].backward(
+        dy, lddy: hidden, x: saved.activated, ldx: inner, dx: nil, lddx: inner, rows: tokens,
+        dropout: dropout, compute)
+    }
+    let activation = backbone.activation
     modules.linears[block.down].backward(
-      dy, lddy: hidden, x: saved.activated, ldx: inner, dx: stopAt == .down ? nil : gradients.up,
-      lddx: inner, rows: tokens, dropout: dropout, compute)
-    if stopAt == .down { return }
-    if let gate = saved.gate, let dGate = gradients.gate {
-      backbone.activation.backward(
-        gate: gate, up: saved.up, gradients.up, dGate: dGate, dUp: gradients.up, rows: tokens,
-        columns: inner, compute)
-    } else {
-      backbone.activation.backward(
-        saved.up, gradients.up, gradients.up, rows: tokens, columns: inner, compute)
+      dy, lddy: hidden, x: saved.activated, ldx: inner, dx: gradients.up, lddx: inner,
+      rows: tokens, dropout: dropout, compute
+    ) { rows, lane in
+      compute.forParts(rows.lowerBound * inner..<rows.upperBound * inner, lane) { part in
+        if let gate = saved.gate, let dGate = gradients.gate {
+          activation.backward(
+            gate: gate, up: saved.up, gradients.up, dGate: dGate, dUp: gradients.up, part)
+        } else {
+          activation.backward(saved.up, gradients.up, gradients.up, part)
+        }
+      }
     }
     let dx = stopAt == .up ? nil : Values(below)
     modules.linears[block.up].backward(
