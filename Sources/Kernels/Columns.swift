@@ -43,6 +43,11 @@ func columnDots(
   while start < rows {
     let stop = min(start + 64, rows)
     var c = 0
+    // Four cache lines of a row at a time: rows are far apart.
+    while c + 64 <= cols {
+      addDots(x + c, y + c, start, stop, ldx, ldy, out + c)
+      c += 64
+    }
     while c < cols {
       let n = min(16, cols - c)
       var total = Lanes(repeating: 0)
@@ -61,4 +66,25 @@ func columnDots(
     }
     start = stop
   }
+}
+
+/// out[c] += sum over some r of x[r,c] y[r,c], of 64 columns.
+@inline(__always)
+private func addDots(
+  _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ start: Int, _ stop: Int, _ ldx: Int,
+  _ ldy: Int, _ out: UnsafeMutablePointer<Float>
+) {
+  let zero = Lanes(repeating: 0)
+  var (a, b, c, d) = (zero, zero, zero, zero)
+  for r in start..<stop {
+    let (row, other) = (x + r * ldx, y + r * ldy)
+    a = multiplyAdd(load(row, 0), load(other, 0), a)
+    b = multiplyAdd(load(row, 16), load(other, 16), b)
+    c = multiplyAdd(load(row, 32), load(other, 32), c)
+    d = multiplyAdd(load(row, 48), load(other, 48), d)
+  }
+  store(load(out, 0) + a, out, 0)
+  store(load(out, 16) + b, out, 16)
+  store(load(out, 32) + c, out, 32)
+  store(load(out, 48) + d, out, 48)
 }

@@ -56,28 +56,64 @@ struct DoRA {
     compute.gemm(
       outFeatures, rank, rank, a: expert.b, lda: rank, b: buffers.small, ldb: rank, c: buffers.gram,
       ldc: rank)
-    let scale = Double(expert.scale)
-    for row in 0..<outFeatures {
-      var mixed = 0.0
-      var own = 0.0
-      for k in 0..<rank {
-        let b = Double(expert.b[row * rank + k])
-        mixed += Double(buffers.weightByA[k * outFeatures + row]) * b
-        own += Double(buffers.gram[row * rank + k]) * b
-      }
-      let norm = max(0, buffers.squares[row] + scale * (2 * mixed + scale * own)).squareRoot()
-      buffers.norms[row] = Float(norm)
-      // A row of zeros stays one.
-      factors[row] = norm > 0 ? Float(Double(magnitude[row]) / norm) : 0
+    compute.forRows(outFeatures, cost: 20 * rank) { start, end in
+      for row in start..<end { measure(row, expert, outFeatures) }
     }
   }
 
-  /// dm += Σ_n G ⊙ (X V'ᵀ) / c; `buffers.change` keeps what this added.
-  func addMagnitudeGradient(
-    _ dy: UnsafePointer<Float>, lddy: Int, rows: Int, outFeatures: Int, _ compute: Compute
+  private func measure(_ row: Int, _ expert: Expert, _ outFeatures: Int) {
+    let (rank, scale) = (expert.rank, Double(expert.scale))
+    var mixed = 0.0
+    var own = 0.0
+    for k in 0..<rank {
+      let b = Double(expert.b[row * rank + k])
+      mixed += Double(buffers.weightByA[k * outFeatures + row]) * b
+      own += Double(buffers.gram[row * rank + k]) * b
+    }
+    let norm = max(0, buffers.squares[row] + scale * (2 * mixed + scale * own)).squareRoot()
+    buffers.norms[row] = Float(norm)
+    // A row of zeros stays one.
+    factors[row] = norm > 0 ? Float(Double(magnitude[row]) / norm) : 0
+  }
+
+  /// y = k ⊙ y + b, of rows that held X V'ᵀ, which stays for the backward.
+  ///
+  /// - Parameter y: (rows, out), without gaps, the rows from `first` on
+  func scale(
+    _ y: UnsafeMutablePointer<Float>, first: Int, rows: Int, bias: UnsafePointer<Float>?,
+    outFeatures: Int, _ compute: Compute
+  ) {
+    let kept = directed + first * outFeatures
+    kept.update(from: y, count: rows * outFeatures)
+    compute.kernels.broadcast_rows(bias, y, rows, outFeatures, outFeatures)
+    compute.kernels.scale_columns(
+      factors, kept, 1, y, rows, outFeatures, outFeatures, outFeatures)
+  }
+
+  /// H = k ⊙ G, and dm += Σ_n G ⊙ (X V'ᵀ) / c; `buffers.change` keeps what this added.
+  ///
+  /// - Parameters:
+  ///   - g: (rows, out), rows `ldg` apart
+  ///   - h: (rows, out), without gaps
+  func backward(
+    _ g: UnsafePointer<Float>, ldg: Int, _ h: UnsafeMutablePointer<Float>, rows: Int,
+    outFeatures: Int, _ compute: Compute
   ) {
     buffers.change.update(repeating: 0, count: outFeatures)
-    compute.kernels.column_dots(dy, directed, rows, outFeatures, lddy, outFeatures, buffers.change)
+    let kernels = compute.kernels
+    // By columns, so that each sum has one order; what is read once serves both.
+    let (width, block) = (192, 64)
+    compute.forRows((outFeatures + width - 1) / width, cost: 4 * rows * width) { start, end in
+      let first = start * width
+      let columns = min(outFeatures, end * width) - first
+      for row in stride(from: 0, to: rows, by: block) {
+        let count = min(block, rows - row)
+        let (at, from) = (row * outFeatures + first, g + row * ldg + first)
+        kernels.column_dots(
+          from, directed + at, count, columns, ldg, outFeatures, buffers.change + first)
+        kernels.scale_columns(factors + first, from, 0, h + at, count, columns, ldg, outFeatures)
+      }
+    }
     for row in 0..<outFeatures {
       buffers.change[row] = buffers.norms[row] > 0 ? buffers.change[row] / buffers.norms[row] : 0
       gradientMagnitude[row] += buffers.change[row]

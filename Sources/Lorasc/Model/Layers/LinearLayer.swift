@@ -85,17 +85,23 @@ final class LinearLayer: MatrixLayer {
     let from = product.floats(x, ldx, rows: rows, .input, compute)
     let (input, ldi) = dropped(from.values, ldx: from.ld, rows: rows, expert, dropout, compute)
     project(input, ldi, expert, rows: rows, compute)
-    if expert.dora == nil, let packed = product.packed?.forward(product.source) {
+    let isDropped = input != from.values
+    expert.dora?.measure(product, expert, compute)
+    if expert.dora == nil || !isDropped, let packed = product.packed?.forward(product.source) {
       return packed.multiply(
-        x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate ? nil : bias, adds: accumulate,
-        compute, adding: { addExpert(expert, $1, ldy: outFeatures, rows: $0, compute) },
-        then: then)
+        x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate || expert.dora != nil ? nil : bias,
+        adds: accumulate, compute,
+        adding: { rows, tile in
+          addExpert(expert, tile, ldy: outFeatures, rows: rows, compute)
+          expert.dora?.scale(
+            tile, first: rows.lowerBound, rows: rows.count, bias: bias, outFeatures: outFeatures,
+            compute)
+        }, then: then)
     }
     let to = product.floats(of: y, ldy, .output)
     if let dora = expert.dora {
       forward(
-        dora, expert, x, ldx, input, ldi, isDropped: input != from.values, to.values, to.ld, rows,
-        compute)
+        dora, expert, x, ldx, input, ldi, isDropped: isDropped, to.values, to.ld, rows, compute)
     } else {
       forwardWeight(
         x, ldx: ldx, to.values, ldy: to.ld, rows: rows, accumulate: accumulate, compute)
@@ -110,7 +116,6 @@ final class LinearLayer: MatrixLayer {
     _ ldi: Int, isDropped: Bool, _ y: UnsafeMutablePointer<Float>, _ ldy: Int, _ rows: Int,
     _ compute: Compute
   ) {
-    dora.measure(product, expert, compute)
     guard isDropped else {
       product.multiply(
         x, ldx: ldx, Values(dora.directed), ldy: outFeatures, rows: rows, compute)
@@ -293,8 +298,7 @@ final class LinearLayer: MatrixLayer {
     _ g: UnsafePointer<Float>, _ ldg: Int, _ expert: Expert, rows: Int, _ compute: Compute
   ) -> (values: UnsafePointer<Float>, ld: Int) {
     guard let dora = expert.dora, let scaled = expert.scratch.output else { return (g, ldg) }
-    dora.addMagnitudeGradient(g, lddy: ldg, rows: rows, outFeatures: outFeatures, compute)
-    addScaled(dora.factors, g, ldx: ldg, scaled, ldy: outFeatures, rows: rows, beta: 0, compute)
+    dora.backward(g, ldg: ldg, scaled, rows: rows, outFeatures: outFeatures, compute)
     return (UnsafePointer(scaled), outFeatures)
   }
 
