@@ -48,9 +48,9 @@ struct PackedProductTests {
       for (compute, matrix) in zip(computes, packed) {
         let y = Guarded(one.output == .add ? start : start.map { _ in .nan })
         BLASThreads.withSingleThread {
-          bias.withUnsafeBufferPointer { bias in
+          withUnsafeBufferPointers(bias, x) { bias, x in
             matrix.multiply(
-              x, ldx: one.ldx, y.p, ldy: one.ldy, rows: one.rows,
+              Values(reading: x), ldx: one.ldx, Values(y.p), ldy: one.ldy, rows: one.rows,
               bias: one.output == .setWithBias ? bias.baseAddress : nil,
               adds: one.output == .add, compute)
           }
@@ -108,6 +108,70 @@ struct PackedProductTests {
     } catch let error as LorascError where error.status == .unsupported {
       // bfloat16 is AVX-512's.
       #expect(type == .bfloat16 && !KernelLevel.avx512.isAvailable)
+    }
+  }
+
+  /// Values in bfloat16 give what their float32 twins do, rounded; additions come before the
+  /// rounding, and what follows sees complete rows, each once.
+  @Test(arguments: rows, [0, 5])
+  func halvesAndWhatFollows(rows: Int, gap: Int) throws {
+    let shape = PackedProducts.Shape(inner: 37, columns: 70)
+    let (ldx, ldy) = (shape.inner + gap, shape.columns + gap)
+    var random = TestRandom(UInt64(rows))
+    let w = random.floats(shape.inner * shape.columns, in: -1...1)
+    let x = random.floats(rows * ldx, in: -1...1)
+    let compute = try Compute(threads: 2, products: .onednn)
+    let kernels = compute.kernels
+    let arena = Arena()
+    let products: PackedProducts
+    do {
+      products = try PackedProducts(.bfloat16, [shape], lanes: 2, arena)
+    } catch let error as LorascError where error.status == .unsupported {
+      return #expect(!KernelLevel.avx512.isAvailable)
+    }
+    let matrix = try #require(try products.matrix(shape, "w", arena))
+    let halvesOfX = Guarded([UInt16](repeating: 0, count: x.count))
+    kernels.f32_to_bf16(x, halvesOfX.p, x.count)
+    let floats = Guarded([Float](repeating: .nan, count: rows * ldy))
+    let halves = Guarded([UInt16](repeating: 7, count: rows * ldy))
+    let seen = Guarded([UInt16](repeating: 0, count: rows))
+    let (floatsAt, halvesAt, seenAt) = (floats.p, halves.p, seen.p)
+    BLASThreads.withSingleThread {
+      matrix.pack(w, innerStride: 1, columnStride: shape.inner)
+      func add(_ rows: Range<Int>, _ tile: UnsafeMutablePointer<Float>) {
+        for place in 0..<rows.count * shape.columns {
+          tile[place] += Float(rows.lowerBound + place / shape.columns)
+        }
+      }
+      x.withUnsafeBufferPointer { x in
+        guard let x = x.baseAddress else { return }
+        matrix.multiply(
+          Values(reading: x), ldx: ldx, Values(floatsAt), ldy: ldy, rows: rows, adds: false,
+          compute, adding: add)
+      }
+      matrix.multiply(
+        Values(nil, halves: halvesOfX.p), ldx: ldx, Values(nil, halves: halvesAt), ldy: ldy,
+        rows: rows, adds: false, compute, adding: add
+      ) { rows, _ in
+        for row in rows where halvesAt[row * ldy] != 7 { seenAt[row] += 1 }
+      }
+    }
+    #expect(floats.isIntact && halves.isIntact && seen.isIntact && halvesOfX.isIntact)
+    #expect(seen.values.allSatisfy { $0 == 1 })
+    let rounded = Guarded([UInt16](repeating: 7, count: rows * ldy))
+    for row in 0..<rows {
+      kernels.f32_to_bf16(floatsAt + row * ldy, rounded.p + row * ldy, shape.columns)
+    }
+    #expect(halves.values == rounded.values)
+  }
+}
+
+private func withUnsafeBufferPointers(
+  _ a: [Float], _ b: [Float], _ body: (UnsafeBufferPointer<Float>, UnsafePointer<Float>) -> Void
+) {
+  a.withUnsafeBufferPointer { a in
+    b.withUnsafeBufferPointer { b in
+      if let b = b.baseAddress { body(a, b) }
     }
   }
 }

@@ -10,6 +10,7 @@ final class Plan {
   let patchProjection: LinearLayer?
   let stack: TransformerStack
   let head: (any OutputLayer)?
+  private var packedLayers: [LinearLayer] = []
 
   struct Settings {
     /// nil: hidden states only
@@ -85,7 +86,15 @@ final class Plan {
       type, PackedWeight.shapes(of: packed.map(\.0)), lanes: compute.threads, arena)
     for (module, layer) in packed {
       layer.packed = try PackedWeight(module, products, arena)
+      packedLayers.append(layer)
     }
+  }
+
+  /// Packs the weights that layers have come to see, side by side; else each is packed where it is
+  /// first used.
+  func packWeights() {
+    guard packedLayers.contains(where: \.isPackedLater) else { return }
+    compute.forTasks(packedLayers.count) { index, _ in packedLayers[index].packNow() }
   }
 
   private static func head(

@@ -313,6 +313,7 @@ extension Trainer {
     let batch = plan.batch
     guard let head = plan.head else { return }
     try showTraining()
+    plan.packWeights()
     let dropout = settings.dropout(draw: state.draw, ofAdapter: adapter.settings.dropout)
     let states = plan.stack.forward(batch, dropout: dropout)
     let isStackTrained = plan.stack.isTrained

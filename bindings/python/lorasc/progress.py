@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, TextIO
 
 from . import _structs as structs
 from .reports import number_or_none, perplexity
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class Event(enum.IntEnum):
@@ -155,6 +156,8 @@ class ProgressBar:
             self._bar = None
 
     def _draw(self, progress: Progress) -> None:
+        from tqdm import tqdm  # here, so that a program without a bar starts sooner
+
         if self._bar is None:
             self._bar = tqdm(
                 desc=self._title or None,
@@ -185,6 +188,8 @@ class ProgressBar:
         )
 
     def _describe(self, progress: Progress) -> str:
+        from tqdm import tqdm
+
         parts = [
             f"loss {progress.loss:.3f}",
             f"{progress.tokens_per_second:,.0f} tokens/s",

@@ -55,6 +55,11 @@ final class LinearLayer: MatrixLayer {
     set { product.packed = newValue }
   }
 
+  /// There are copies that don't hold the weight yet.
+  var isPackedLater: Bool { product.packed?.isCurrent == false }
+
+  func packNow() { product.packed?.packNow(product.source) }
+
   /// Where values in bfloat16 become float32.
   var widening: Widening? {
     get { product.widening }
@@ -122,7 +127,7 @@ final class LinearLayer: MatrixLayer {
       addExpert(expert, dora.directed, ldy: outFeatures, rows: rows, compute)
       product.broadcast(bias, y, ldy: ldy, rows: rows, compute)
       return addScaled(
-        dora.factors, dora.directed, ldx: outFeatures, y, ldy: ldy, rows: rows, beta: 1, compute)
+        dora.factors, dora.directed, ldx: outFeatures, y, ldy: ldy, rows: rows, compute)
     }
     product.multiply(input, ldx: ldi, dora.directed, ldy: outFeatures, rows: rows, compute)
     forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, compute)
@@ -132,7 +137,7 @@ final class LinearLayer: MatrixLayer {
     }
     addExpert(expert, dora.directed, ldy: outFeatures, rows: rows, compute)
     addScaled(
-      dora.factors, dora.directed, ldx: outFeatures, y, ldy: ldy, rows: rows, beta: 1, compute)
+      dora.factors, dora.directed, ldx: outFeatures, y, ldy: ldy, rows: rows, compute)
   }
 
   /// y = X Wᵀ + b; accumulating, y += X Wᵀ
@@ -165,16 +170,16 @@ final class LinearLayer: MatrixLayer {
       alpha: expert.scale, beta: 1)
   }
 
-  /// y = k ⊙ x + beta y by columns
+  /// y += k ⊙ x by columns
   private func addScaled(
     _ k: UnsafePointer<Float>, _ x: UnsafePointer<Float>, ldx: Int,
-    _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int, beta: Float, _ compute: Compute
+    _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int, _ compute: Compute
   ) {
     let kernel = compute.kernels.scale_columns
     let outFeatures = outFeatures
     compute.forRows(rows, cost: 2 * outFeatures) { start, end in
       kernel(
-        k, x + start * ldx, beta, y + start * ldy, end - start, outFeatures, ldx, ldy)
+        k, x + start * ldx, 1, y + start * ldy, end - start, outFeatures, ldx, ldy)
     }
   }
 

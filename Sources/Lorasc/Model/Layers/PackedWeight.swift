@@ -50,6 +50,14 @@ final class PackedWeight {
     backward.isCurrent = isOriginal && backward.holdsOriginal
   }
 
+  var isCurrent: Bool { forward.isCurrent && backward.isCurrent }
+
+  /// Both copies, before they are used.
+  func packNow(_ source: WeightSource) {
+    _ = forward(source)
+    _ = backward(source)
+  }
+
   /// Wᵀ (in, out); nil: `source` is better used as it is.
   func forward(_ source: WeightSource) -> PackedMatrix? {
     if forward.isCurrent { return forward.matrix }
