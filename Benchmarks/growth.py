@@ -1,9 +1,9 @@
-"""How a step's time and memory grow with rank, length, batch and threads: `make bench-growth`.
+"""How a step grows with batch, length, rank, layers and threads: `make bench-growth`.
 
     python Benchmarks/growth.py [--steps 6]
 
-MiniLM, the engine alone, each point in a process of its own. Writes build/bench/growth.json and
-docs/growth.svg.
+Time and memory of MiniLM, the engine alone, each point in a process of its own. Writes
+build/bench/growth.json and docs/growth.svg.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import cases
 import matplotlib as mpl
 from bench import OUTPUT, Bench
 from cases import REPOSITORY, Case
+from safetensors.numpy import load_file, save_file
 from turns import Runner
 
 mpl.use("svg")
@@ -37,6 +38,7 @@ class Point:
         rows: of a batch.
         length: of each row, in tokens.
         rank: of the adapters on queries and values.
+        layers: of MiniLM's, the lowest ones.
         threads: of the trainer.
         recompute: its option.
         seconds: of a step, the median.
@@ -46,6 +48,7 @@ class Point:
     rows: int = 16
     length: int = 64
     rank: int = 8
+    layers: int = 6
     threads: int = 2
     recompute: str = "none"
     seconds: float = 0
@@ -56,8 +59,25 @@ AXES: dict[str, Sequence[int]] = {
     "rows": (4, 8, 16, 32, 64),
     "length": (32, 64, 128, 256, 512),
     "rank": (1, 4, 16, 64, 256),
+    "layers": (1, 2, 4, 6),
     "threads": (1, 2),
 }
+
+
+def with_layers(count: int) -> Path:
+    """MiniLM's lowest layers as a model of their own."""
+    source = cases.model_folder("minilm")
+    config = json.loads((source / "config.json").read_text())
+    if count == config["num_hidden_layers"]:
+        return source
+    folder = OUTPUT / f"minilm-{count}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": count}))
+    above = [f"encoder.layer.{layer}." for layer in range(count, config["num_hidden_layers"])]
+    tensors = load_file(source / "model.safetensors")
+    kept = {name: value for name, value in tensors.items() if not any(at in name for at in above)}
+    save_file(kept, folder / "model.safetensors")
+    return folder
 
 
 def measure(point: Point, steps: int) -> Point:
@@ -66,7 +86,13 @@ def measure(point: Point, steps: int) -> Point:
     bench = Bench(point.threads, steps, quick=True)
     options = {"r": point.rank, "lora_alpha": 2 * point.rank}
     trainer = {"recompute": point.recompute}
-    job = bench.job(case, [cases.made_up_batch(case)], options=options, trainer=trainer)
+    job = bench.job(
+        case,
+        [cases.made_up_batch(case)],
+        options=options,
+        trainer=trainer,
+        model=str(with_layers(point.layers)),
+    )
     runner = Runner("lorasc", job)
     runner.warm_up(2)
     runner.measure(steps)

@@ -184,8 +184,8 @@ public enum OptionTable {
         + "anything is allocated; 0: no limit."),
     .init(
       "recompute", .choice, "none", choices: ["none", "selective", "layer"], .trainer,
-      "What the backward makes again instead of keeping it. selective: activations and normalised "
-        + "values. layer: each layer's forward, from its input. Same bits, less memory."),
+      "What the backward makes again instead of keeping it. selective: what a feed-forward's "
+        + "activation gives. layer: each layer's forward, from its input. Same bits, less memory."),
     .init(
       "pack_weights", .choice, "auto", choices: ["auto", "on", "off"], .trainer,
       "With oneDNN in float32: packed copies of the backbone's matrices, which make products a few "
@@ -195,8 +195,8 @@ public enum OptionTable {
     .init(
       "compute_dtype", .choice, "float32", choices: ["float32", "bfloat16"], .trainer,
       "What products with the backbone's matrices are computed in. bfloat16 needs oneDNN: X and W "
-        + "are rounded to it, sums stay float32, and so do activations, factors, gradients and "
-        + "optimizer."),
+        + "are rounded to it, and what a block keeps for its backward is held in it. Sums, the "
+        + "residual stream, attention, factors, their gradients and the optimizer stay float32."),
     .init(
       "shuffle", .boolean, "true", .trainer, "A new order of the rows in every epoch."),
     .init(

@@ -28,24 +28,13 @@ struct BlockBuffers {
 
   /// What a block has for itself.
   struct Kept {
-    /// What no forward makes again in the backward.
-    var all = true
+    /// What no pass over memory makes again.
+    let all: Bool
     /// What goes into the attention's output module, and into the feed-forward's last one.
-    var context = true
-    var activated = true
+    let context: Bool
+    let activated: Bool
 
     static let nothing = Kept(all: false, context: false, activated: false)
-
-    init(all: Bool, context: Bool, activated: Bool) {
-      (self.all, self.context, self.activated) = (all, context, activated)
-    }
-
-    /// Inputs stay where their modules' backward reads them.
-    init(_ block: Backbone.Block, _ training: Plan.Training) {
-      all = training.recompute != .layer
-      context = all && training.matrices.contains(block.attentionOutput)
-      activated = training.recompute == .none && training.matrices.contains(block.down)
-    }
   }
 
   /// - Parameter isInputKept: the block's input stays: what its first norm adds up, or the output
@@ -66,9 +55,7 @@ struct BlockBuffers {
     qkv = try values(kept.all, sizes.projectedWidth, "qkv")
     logSumExp =
       try kept.all
-      ? shared.floats(sizes.heads, "\(name).logs")
-      : shared.floats(
-        sizes.heads, sharedAs: "logs")
+      ? shared.floats(sizes.heads, "\(name).logs") : shared.floats(sizes.heads, sharedAs: "logs")
     context = try values(kept.context, sizes.attentionWidth, "context")
     attentionSaved = try saved(kept.all || isPre && isInputKept, "attention_norm")
     attentionNormed = try shared.normed(sharedAs: "attention_normed")
@@ -82,6 +69,16 @@ struct BlockBuffers {
       try !isPre && isInputKept && !kept.all
       ? shared.normed("\(name).feed_forward_normed")
       : shared.normed(sharedAs: "feed_forward_normed")
+  }
+}
+
+extension BlockBuffers.Kept {
+  /// Inputs stay where their modules' backward reads them.
+  init(_ block: Backbone.Block, _ training: Plan.Training) {
+    let all = training.recompute != .layer
+    self.init(
+      all: all, context: all && training.matrices.contains(block.attentionOutput),
+      activated: training.recompute == .none && training.matrices.contains(block.down))
   }
 }
 
