@@ -72,14 +72,14 @@ bench: python ## Training steps against PyTorch + PEFT, in turn (CASES=quick: fi
 	@$(CC) $(strict_c) -O2 -fopenmp Benchmarks/gemm.c $$(pkg-config --cflags --libs openblas) \
 	  -ldnnl -lm -o build/bench/gemm
 	@$(python) -W ignore Benchmarks/bench.py --cases $(or $(CASES),all) \
-	  $(if $(PARTS),--parts $(PARTS))
+	  $(if $(PARTS),--parts $(PARTS)) $(BENCH)
 
 bench-step: python ## Time training steps on MiniLM from C
 	@mkdir -p build/bench
 	@$(CC) $(strict_c) -O2 Benchmarks/step.c $(link_lorasc) -o build/bench/step
 	@build/bench/step "$$($(model_folder))"
 
-bench-growth: python ## A step's time and memory over rank, length, batch, threads: docs/growth.svg
+bench-growth: python ## Time and memory of a step over batch, length, rank, layers, threads: docs/growth.svg
 	@scripts/system-packages fortunes libdnnl2
 	@scripts/python-env test Tests/Python/requirements.txt
 	@$(python) -W ignore Benchmarks/growth.py

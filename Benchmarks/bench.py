@@ -1,6 +1,6 @@
 """Training steps against PyTorch + PEFT, on one machine in one run: `make bench`.
 
-    python Benchmarks/bench.py [--cases all|quick] [--threads 2] [--steps 20]
+    python Benchmarks/bench.py [--cases all|quick] [--threads 2] [--steps 20] [--no-compile]
                                [--parts cases methods texts merge quantized curves]
 
 Engine and peer take turns in processes of their own, on the same rows, from the same factors,
@@ -70,11 +70,11 @@ PARTS = ("cases", "methods", "texts", "merge", "quantized", "curves")
 class Bench:
     """One run with its settings."""
 
-    def __init__(self, threads: int, steps: int, quick: bool) -> None:
+    def __init__(self, threads: int, steps: int, *, compiles: bool) -> None:
         self._jobs = 0
         self.threads = threads
         self.steps = steps
-        self.quick = quick
+        self.compiles = compiles
 
     def job(self, case: Case, batches: list[dict[str, np.ndarray]], **changes: Any) -> Path:
         """Writes what a process needs to know."""
@@ -123,7 +123,7 @@ class Bench:
 
     def measure(self, case: Case, dtype: str) -> dict[str, Any]:
         """One row of the table."""
-        peers = [name for name in PEERS[dtype] if not (self.quick and name == "compile")]
+        peers = [name for name in PEERS[dtype] if self.compiles or name != "compile"]
         runners = self.pair(case, [cases.made_up_batch(case)], peers, dtype=dtype)
         take_turns(list(runners.values()), self.steps)
         medians = {name: runner.median for name, runner in runners.items()}
@@ -298,17 +298,26 @@ def show(row: dict[str, Any]) -> None:
     )
 
 
+def write(report: dict[str, Any]) -> None:
+    """What there is so far."""
+    (OUTPUT / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
 def main() -> int:
     """Measures and writes."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cases", choices=("all", "quick"), default="all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, help="of each engine; 20, with quick 8")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="leave torch.compile out, as with quick"
+    )
     parser.add_argument("--parts", nargs="+", choices=PARTS, help="of the report; else all")
     arguments = parser.parse_args()
     parts = arguments.parts or (("cases", "methods") if arguments.cases == "quick" else PARTS)
     quick = arguments.cases == "quick"
-    bench = Bench(arguments.threads, arguments.steps or (8 if quick else 20), quick)
+    steps = arguments.steps or (8 if quick else 20)
+    bench = Bench(arguments.threads, steps, compiles=not (quick or arguments.no_compile))
     OUTPUT.mkdir(parents=True, exist_ok=True)
     rates = [gemm_rates(arguments.threads)]
     about = machine() | {"threads": arguments.threads, "library": lorasc.build_info()}
@@ -320,7 +329,8 @@ def main() -> int:
         f"{'best':>8} {'':22} {'/def.':>6} {'/best':>6} {'GFLOP/s':>7} {'/GEMM':>6} "
         f"{'MiB':>7} {'peer':>7}"
     )
-    rows = []
+    report: dict[str, Any] = {"machine": about, "steps": steps, "cases": []}
+    rows = report["cases"]
     chosen = cases.quick_cases() if quick else cases.all_cases()
     for case in chosen if "cases" in parts else []:
         for dtype in PEERS:
@@ -329,11 +339,8 @@ def main() -> int:
             row["gemm_share"] = row["gflops"] / statistics.mean(one[dtype] for one in rates[-2:])
             rows.append(row)
             show(row)
-    report: dict[str, Any] = {
-        "machine": about,
-        "gemm": {name: [one[name] for one in rates] for name in rates[0]},
-        "cases": rows,
-    }
+            write(report)
+    report["gemm"] = {name: [one[name] for one in rates] for name in rates[0]}
     if "methods" in parts:
         chosen = [Case("minilm", 32, 64, "all linear r=16")]
         if not quick:
@@ -362,7 +369,7 @@ def main() -> int:
                 f"{found['last_difference']:.2%}",
                 flush=True,
             )
-    (OUTPUT / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    write(report)
     print(f"\n{OUTPUT.relative_to(REPOSITORY)}/report.json")
     return 0
 

@@ -83,7 +83,7 @@ def with_layers(count: int) -> Path:
 def measure(point: Point, steps: int) -> Point:
     """The same point with its figures."""
     case = Case("minilm", point.rows, point.length, "q,v r=8")
-    bench = Bench(point.threads, steps, quick=True)
+    bench = Bench(point.threads, steps, compiles=False)
     options = {"r": point.rank, "lora_alpha": 2 * point.rank}
     trainer = {"recompute": point.recompute}
     job = bench.job(

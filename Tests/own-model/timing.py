@@ -19,7 +19,7 @@ CALL_LIMIT, BOUND_LIMIT = 2.0, 0.1
 def step_time() -> Iterator[Check]:
     """A step of MiniLM with attach() beside PEFT's, in turn; and the engine's own."""
     case = cases.Case("minilm", 32, 64, "q,v r=8")
-    bench = Bench(THREADS, STEPS, quick=True)
+    bench = Bench(THREADS, STEPS, compiles=False)
     batches = [cases.made_up_batch(case)]
     runners = bench.pair(case, batches)
     runners["attach"] = Runner("attach", bench.job(case, batches))
