@@ -74,6 +74,9 @@ bench: python ## Training steps against PyTorch + PEFT, in turn (CASES=quick: fi
 	@$(python) -W ignore Benchmarks/bench.py --cases $(or $(CASES),all) \
 	  $(if $(PARTS),--parts $(PARTS)) $(BENCH)
 
+bench-check: python ## Compare build/bench/report.json with Benchmarks/thresholds.json
+	@$(python) Benchmarks/check_report.py
+
 bench-step: python ## Time training steps on MiniLM from C
 	@mkdir -p build/bench
 	@$(CC) $(strict_c) -O2 Benchmarks/step.c $(link_lorasc) -o build/bench/step
@@ -216,5 +219,5 @@ model_folder = $(python) -c 'import importlib.util as u, pathlib; \
 options_table = $(CC) $(strict_c) scripts/options-table.c $(link_lorasc) \
   -o $(stage)/options-table && $(stage)/options-table
 
-.PHONY: help demo test lib install python bench bench-step bench-growth bench-generation parity own-model interop check docs clean system \
+.PHONY: help demo test lib install python bench bench-check bench-step bench-growth bench-generation parity own-model interop check docs clean system \
   test-packages test-env c-tests test-swift test-c test-examples test-docs test-python
