@@ -20,13 +20,13 @@ ship := .build-ship/release/liblorasc.so
 with_library := PKG_CONFIG_PATH=$(stage)/lib/pkgconfig
 strict_c := -std=c99 -pedantic -Wall -Wextra -Werror
 link_lorasc = $$($(with_library) pkg-config --cflags --libs lorasc) -Wl,-rpath,$(stage)/lib
-swift_test_flags := -c release --scratch-path .build-test -Xswiftc -enable-testing \
-  -Xswiftc -warnings-as-errors -Xcc -Werror
+swift_flags := -c release -Xswiftc -enable-testing -Xswiftc -warnings-as-errors -Xcc -Werror
+swift_test_flags := $(swift_flags) --scratch-path .build-test
 ruff := .venv/bin/ruff
 ruff_config := --config bindings/python/pyproject.toml
 python_folders := bindings/python examples/python Tests/Python Tests/parity Tests/own-model \
   Tests/interop Benchmarks
-swift_folders := Sources Tests Package.swift $(wildcard examples/swift)
+swift_folders := Sources Tests Benchmarks Package.swift $(wildcard examples/swift)
 valgrind := valgrind -q --leak-check=full --show-leak-kinds=definite \
   --errors-for-leak-kinds=definite --error-exitcode=1
 
@@ -87,6 +87,12 @@ bench-growth: python ## Time and memory of a step over batch, length, rank, laye
 	@scripts/python-env test Tests/Python/requirements.txt
 	@$(python) -W ignore Benchmarks/growth.py
 
+bench-operations: system ## Each operation beside memory's and arithmetic's rates (THREADS=2)
+	@scripts/system-packages libdnnl2
+	@LORASC_BENCH=1 $(swift) build --product operations --scratch-path .build-bench $(swift_flags)
+	@mkdir -p build/bench
+	@.build-bench/release/operations build/bench/operations.json $(or $(THREADS),2)
+
 bench-generation: python ## Tokens a second on SmolLM2 against transformers, in turn
 	@scripts/python-env test Tests/Python/requirements.txt
 	@$(python) -W ignore Benchmarks/generation.py
@@ -118,7 +124,7 @@ check: system ## Format, warnings as errors, header in C99 and C++17, lint, vers
 	"$$(dirname "$$(command -v swift)")/clang" -std=c++17 -pedantic -Wall -Wextra -Werror \
 	  -fsyntax-only -x c++ include/lorasc.h
 	scripts/check-versions
-	$(swift) build --build-tests $(swift_test_flags)
+	LORASC_BENCH=1 $(swift) build --build-tests $(swift_test_flags)
 
 docs: lib ## docs/options.md from the table of options, and Swift's reference in build/docs
 	@$(options_table) > docs/options.md
@@ -134,7 +140,7 @@ docs: lib ## docs/options.md from the table of options, and Swift's reference in
 	@echo "docs/options.md, build/docs/swift"
 
 clean: ## Remove everything that was built; .venv stays
-	rm -rf build .build-ship .build-test .build-examples .build-docs
+	rm -rf build .build-ship .build-test .build-examples .build-docs .build-bench
 
 # ---- Parts of `make test` -------------------------------------------------------
 
@@ -219,5 +225,6 @@ model_folder = $(python) -c 'import importlib.util as u, pathlib; \
 options_table = $(CC) $(strict_c) scripts/options-table.c $(link_lorasc) \
   -o $(stage)/options-table && $(stage)/options-table
 
-.PHONY: help demo test lib install python bench bench-check bench-step bench-growth bench-generation parity own-model interop check docs clean system \
+.PHONY: help demo test lib install python bench bench-step bench-growth bench-operations bench-check \
+  bench-generation parity own-model interop check docs clean system \
   test-packages test-env c-tests test-swift test-c test-examples test-docs test-python

@@ -19,6 +19,15 @@ let shipLinkerSettings: [LinkerSetting] =
     ])
   ] : []
 
+// LORASC_BENCH=1 is set by `make bench-operations` and `make check`: the benchmark of single
+// operations is built too. It sees the engine's inside: -enable-testing, as for the tests.
+let benchmarks: [Target] =
+  Context.environment["LORASC_BENCH"] == "1"
+  ? [
+    .executableTarget(
+      name: "operations", dependencies: ["Lorasc", "CSupport"], path: "Benchmarks/operations")
+  ] : []
+
 /// One folder of kernel sources, compiled once a CPU level (see Sources/Kernels/README.md).
 func kernels(_ name: String, level: String, cpu: [String] = []) -> Target {
   .target(
@@ -64,6 +73,6 @@ let package = Package(
       name: "KernelTests", dependencies: ["Lorasc", "CSupport", "COpenBLAS"],
       exclude: ["check_symbols.sh"]),
     .testTarget(name: "LorascTests", dependencies: ["Lorasc", "CLorasc", "CSupport"]),
-  ],
+  ] + benchmarks,
   swiftLanguageModes: [.v6]
 )
