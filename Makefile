@@ -87,11 +87,13 @@ bench-growth: python ## Time and memory of a step over batch, length, rank, laye
 	@scripts/python-env test Tests/Python/requirements.txt
 	@$(python) -W ignore Benchmarks/growth.py
 
-bench-operations: system ## Each operation beside memory's and arithmetic's rates (THREADS=2)
+bench-operations: system ## Each operation beside memory's and arithmetic's rates (THREADS=2): docs/roofline.svg
 	@scripts/system-packages libdnnl2
+	@scripts/python-env roofline scripts/requirements-demo.txt
 	@LORASC_BENCH=1 $(swift) build --product operations --scratch-path .build-bench $(swift_flags)
 	@mkdir -p build/bench
 	@.build-bench/release/operations build/bench/operations.json $(or $(THREADS),2)
+	@$(python) -W ignore Benchmarks/roofline.py
 
 bench-generation: python ## Tokens a second on SmolLM2 against transformers, in turn
 	@scripts/python-env test Tests/Python/requirements.txt
