@@ -126,7 +126,7 @@ check: system ## Format, warnings as errors, header in C99 and C++17, lint, vers
 	"$$(dirname "$$(command -v swift)")/clang" -std=c++17 -pedantic -Wall -Wextra -Werror \
 	  -fsyntax-only -x c++ include/lorasc.h
 	scripts/check-versions
-	LORASC_BENCH=1 $(swift) build --build-tests $(swift_test_flags)
+	$(swift) build --build-tests $(swift_test_flags)
 
 docs: lib ## docs/options.md from the table of options, and Swift's reference in build/docs
 	@$(options_table) > docs/options.md

@@ -19,8 +19,8 @@ let shipLinkerSettings: [LinkerSetting] =
     ])
   ] : []
 
-// LORASC_BENCH=1 is set by `make bench-operations` and `make check`: the benchmark of single
-// operations is built too. It sees the engine's inside: -enable-testing, as for the tests.
+// LORASC_BENCH=1 is set by `make bench-operations`: the benchmark of single operations is built
+// too. It sees the engine's inside: -enable-testing, as for the tests.
 let benchmarks: [Target] =
   Context.environment["LORASC_BENCH"] == "1"
   ? [
