@@ -1,9 +1,9 @@
 #include "onednn.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
+
+#include "dynamic.h"
 
 /* What is used of oneDNN's C interface, version 2 (the 2.x libraries are compatible). Its headers
  * need not be there: its public structs are blocks of the size that all 2.x give them. */
@@ -73,12 +73,6 @@ static int32_t found;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 /* What OpenMP's number of threads was; 0: unchanged. */
 static _Thread_local int host_threads;
-
-static bool resolve(void *library, const char *name, void *function) {
-  void *symbol = dlsym(library, name);
-  memcpy(function, &symbol, sizeof symbol);
-  return symbol != NULL;
-}
 
 static void load(void) {
   void *library = dlopen("libdnnl.so.2", RTLD_NOW | RTLD_LOCAL);

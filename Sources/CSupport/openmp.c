@@ -1,26 +1,20 @@
 #include "openmp.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
-#include <string.h>
+
+#include "dynamic.h"
 
 /* What compilers call for a parallel region, and omp.h's own: stable since GCC 4.9. */
 static void (*parallel)(void (*region)(void *), void *data, unsigned threads, unsigned flags);
 static int (*thread_number)(void);
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
-static bool resolve(const char *name, void *function) {
-  void *symbol = dlsym(RTLD_DEFAULT, name);
-  memcpy(function, &symbol, sizeof symbol);
-  return symbol != NULL;
-}
-
 /* Not once for all: the library may come into the process later. */
 bool lorasc_openmp_is_available(void) {
   pthread_mutex_lock(&mutex);
   bool is_there = (parallel != NULL && thread_number != NULL) ||
-                  (resolve("omp_get_thread_num", &thread_number) &&
-                   resolve("GOMP_parallel", &parallel));
+                  (resolve(RTLD_DEFAULT, "omp_get_thread_num", &thread_number) &&
+                   resolve(RTLD_DEFAULT, "GOMP_parallel", &parallel));
   pthread_mutex_unlock(&mutex);
   return is_there;
 }

@@ -205,9 +205,7 @@ final class PackedProducts {
       if isInPlace { return UnsafeRawPointer(halves) }
       for row in 0..<count { (to + row * inner).update(from: halves + row * ldx, count: inner) }
     } else if let floats = x.floats {
-      for row in 0..<count {
-        compute.kernels.f32_to_bf16(floats + row * ldx, to + row * inner, inner)
-      }
+      compute.kernels.round(floats, ld: ldx, to, ld: inner, rows: count, columns: inner)
     }
     return UnsafeRawPointer(own)
   }
@@ -217,15 +215,15 @@ final class PackedProducts {
     _ own: UnsafeMutablePointer<Float>, _ count: Int, _ columns: Int, _ y: Values, _ ldy: Int,
     adds: Bool, _ compute: Compute
   ) {
-    for row in 0..<count {
-      let from = own + row * columns
-      if let halves = y.halves {
-        compute.kernels.f32_to_bf16(from, halves + row * ldy, columns)
-      } else if let floats = y.floats {
+    if let halves = y.halves {
+      compute.kernels.round(own, ld: columns, halves, ld: ldy, rows: count, columns: columns)
+    } else if let floats = y.floats {
+      for row in 0..<count {
+        let (from, to) = (own + row * columns, floats + row * ldy)
         if adds {
-          compute.kernels.axpby(1, from, 1, floats + row * ldy, columns)
+          compute.kernels.axpby(1, from, 1, to, columns)
         } else {
-          (floats + row * ldy).update(from: from, count: columns)
+          to.update(from: from, count: columns)
         }
       }
     }

@@ -35,6 +35,23 @@ extension Arena {
 
 // MARK: Between the two
 
+extension lorasc_kernels {
+  /// to (rows, columns) = from, rows `ldTo` and `ldFrom` apart
+  func widen(
+    _ from: UnsafePointer<UInt16>, ld ldFrom: Int, _ to: UnsafeMutablePointer<Float>, ld ldTo: Int,
+    rows: Int, columns: Int
+  ) {
+    for row in 0..<rows { bf16_to_f32(from + row * ldFrom, to + row * ldTo, columns) }
+  }
+
+  func round(
+    _ from: UnsafePointer<Float>, ld ldFrom: Int, _ to: UnsafeMutablePointer<UInt16>, ld ldTo: Int,
+    rows: Int, columns: Int
+  ) {
+    for row in 0..<rows { f32_to_bf16(from + row * ldFrom, to + row * ldTo, columns) }
+  }
+}
+
 extension Compute {
   /// to (rows, columns), without gaps, = from, whose rows are `ld` apart
   func widen(
@@ -42,9 +59,9 @@ extension Compute {
     columns: Int
   ) {
     forRows(rows, cost: columns) { start, end in
-      for row in start..<end {
-        kernels.bf16_to_f32(from + row * ld, to + row * columns, columns)
-      }
+      kernels.widen(
+        from + start * ld, ld: ld, to + start * columns, ld: columns, rows: end - start,
+        columns: columns)
     }
   }
 
@@ -54,22 +71,18 @@ extension Compute {
     columns: Int
   ) {
     forRows(rows, cost: columns) { start, end in
-      for row in start..<end {
-        kernels.f32_to_bf16(from + row * columns, to + row * ld, columns)
-      }
+      kernels.round(
+        from + start * columns, ld: columns, to + start * ld, ld: ld, rows: end - start,
+        columns: columns)
     }
   }
 
   /// Float32 views of a part of some values, in place or in the lane's own memory.
   struct Part {
-    fileprivate let compute: Compute
+    let compute: Compute
     fileprivate let lane: Int
     let start: Int
     let count: Int
-
-    var kernels: lorasc_kernels {
-      @inline(__always) _read { yield compute.kernels }
-    }
 
     /// - Parameter place: 0 ..< 5, another one for each view that is held at a time
     func read(_ values: Values, _ place: Int) -> UnsafeMutablePointer<Float> {

@@ -28,7 +28,7 @@ struct Activation: Sendable, Equatable {
   /// The same of a part of them.
   func forward(_ x: Values, _ y: Values, _ part: Compute.Part) {
     let out = part.view(y, 1)
-    part.kernels.activation_forward(kind, part.read(x, 0), out, part.count)
+    part.compute.kernels.activation_forward(kind, part.read(x, 0), out, part.count)
     part.written(out, y)
   }
 
@@ -39,7 +39,8 @@ struct Activation: Sendable, Equatable {
 
   func backward(_ x: Values, _ dy: Values, _ dx: Values, _ part: Compute.Part) {
     let out = part.view(dx, 2)
-    part.kernels.activation_backward(kind, part.read(x, 0), part.read(dy, 1), out, part.count)
+    part.compute.kernels.activation_backward(
+      kind, part.read(x, 0), part.read(dy, 1), out, part.count)
     part.written(out, dx)
   }
 }
@@ -49,7 +50,7 @@ struct Activation: Sendable, Equatable {
 extension Activation {
   func forward(gate: Values, up: Values, _ y: Values, _ part: Compute.Part) {
     let out = part.view(y, 2)
-    part.kernels.gate_forward(kind, part.read(gate, 0), part.read(up, 1), out, part.count)
+    part.compute.kernels.gate_forward(kind, part.read(gate, 0), part.read(up, 1), out, part.count)
     part.written(out, y)
   }
 
@@ -58,7 +59,7 @@ extension Activation {
     gate: Values, up: Values, _ dy: Values, dGate: Values, dUp: Values, _ part: Compute.Part
   ) {
     let (gateOut, upOut) = (part.view(dGate, 3), part.view(dUp, 4))
-    part.kernels.gate_backward(
+    part.compute.kernels.gate_backward(
       kind, part.read(gate, 0), part.read(up, 1), part.read(dy, 2), gateOut, upOut, part.count)
     part.written(gateOut, dGate)
     part.written(upOut, dUp)

@@ -87,9 +87,8 @@ final class Attention {
   ) -> Rows {
     let rows = rows(values, ld: ld, place, lane)
     guard values.floats == nil, let halves = values.halves else { return rows }
-    for row in 0..<count {
-      compute.kernels.bf16_to_f32(halves + row * ld, rows + row, headSize)
-    }
+    compute.kernels.widen(
+      halves, ld: ld, rows.values, ld: rows.ld, rows: count, columns: headSize)
     return rows
   }
 
@@ -97,9 +96,8 @@ final class Attention {
     _ rows: Rows, _ values: Values, ld: Int, _ count: Int, _ compute: Compute
   ) {
     guard values.floats == nil, let halves = values.halves else { return }
-    for row in 0..<count {
-      compute.kernels.f32_to_bf16(rows + row, halves + row * ld, headSize)
-    }
+    compute.kernels.round(
+      rows.values, ld: rows.ld, halves, ld: ld, rows: count, columns: headSize)
   }
 
   /// Keys and values that a row's tokens see, as pointers to those of the row's first token.
@@ -218,9 +216,7 @@ final class Attention {
   /// A row's own keys and values.
   /// - Parameter qkv: from the row's first token on
   func ownContext(_ qkv: UnsafePointer<Float>) -> Context {
-    let keys = qkv + heads * headSize
-    return Context(
-      keys: keys, values: keys + keyValueHeads * headSize, ld: projected, past: 0)
+    Context(keys: qkv + keyColumn, values: qkv + valueColumn, ld: projected, past: 0)
   }
 
   /// S = Q Kᵀ of a span, from its first query and its first key on

@@ -55,8 +55,8 @@ final class LinearLayer: MatrixLayer {
     set { product.packed = newValue }
   }
 
-  /// There are copies that don't hold the weight yet.
-  var isPackedLater: Bool { product.packed?.isCurrent == false }
+  /// There are copies that don't hold the weight yet, and can.
+  var isPackedLater: Bool { product.packed?.isPackedLater(product.source) == true }
 
   func packNow() { product.packed?.packNow(product.source) }
 
@@ -247,16 +247,17 @@ final class LinearLayer: MatrixLayer {
     _ dy: Values, lddy: Int, x: Values, ldx: Int, dx: Values?, lddx: Int, accumulate: Bool = false,
     rows: Int, dropout: DropoutPlan, _ compute: Compute, then: RowsBody = { _, _ in }
   ) {
-    if let gradientBias {
-      let g = product.floats(dy, lddy, rows: rows, .output, compute)
+    let g =
+      usesInput || gradientBias != nil
+      ? product.floats(dy, lddy, rows: rows, .output, compute) : nil
+    if let gradientBias, let g {
       compute.kernels.column_sums(g.values, rows, outFeatures, g.ld, gradientBias)
     }
-    guard usesInput else {
+    guard usesInput, let g else {
       guard let dx else { return }
       return product.multiplyTransposed(
         dy, ldg: lddy, dx, lddx: lddx, rows: rows, adds: accumulate, compute, then: then)
     }
-    let g = product.floats(dy, lddy, rows: rows, .output, compute)
     let from = product.floats(x, ldx, rows: rows, .input, compute)
     if let gradientWeight {
       compute.gemm(

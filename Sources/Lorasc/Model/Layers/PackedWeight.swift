@@ -50,7 +50,9 @@ final class PackedWeight {
     backward.isCurrent = isOriginal && backward.holdsOriginal
   }
 
-  var isCurrent: Bool { forward.isCurrent && backward.isCurrent }
+  func isPackedLater(_ source: WeightSource) -> Bool {
+    !(forward.isCurrent && backward.isCurrent) && packs(source)
+  }
 
   /// Both copies, before they are used.
   func packNow(_ source: WeightSource) {

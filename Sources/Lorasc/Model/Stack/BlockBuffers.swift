@@ -89,6 +89,7 @@ final class SharedBuffers {
   private let type: PackedProducts.ElementType
   private let arena: Arena
   private var values: [String: Values] = [:]
+  private var floats: [String: UnsafeMutablePointer<Float>] = [:]
   private var norms: [String: Norm.Saved] = [:]
 
   /// - Parameter type: what products read and what is kept is held in; sums are float32
@@ -107,7 +108,7 @@ final class SharedBuffers {
   }
 
   func values(_ columns: Int, sharedAs name: String) throws -> Values {
-    try shared(name) { try values(columns, "block." + name) }
+    try shared(&values, name) { try values(columns, "block." + name) }
   }
 
   func floats(_ columns: Int, _ what: String) throws -> UnsafeMutablePointer<Float> {
@@ -115,8 +116,7 @@ final class SharedBuffers {
   }
 
   func floats(_ columns: Int, sharedAs name: String) throws -> UnsafeMutablePointer<Float> {
-    let values = try shared(name) { Values(try floats(columns, "block." + name)) }
-    return try values.floats ?? floats(columns, "block." + name)
+    try shared(&floats, name) { try floats(columns, "block." + name) }
   }
 
   /// (tokens, hidden): a residual or an expert's input, and what products read.
@@ -126,7 +126,7 @@ final class SharedBuffers {
   }
 
   func normed(sharedAs name: String) throws -> Values {
-    try shared(name) { try normed("block." + name) }
+    try shared(&values, name) { try normed("block." + name) }
   }
 
   func norm(_ what: String) throws -> Norm.Saved {
@@ -134,16 +134,15 @@ final class SharedBuffers {
   }
 
   func norm(sharedAs name: String) throws -> Norm.Saved {
-    if let made = norms[name] { return made }
-    let made = try norm("block." + name)
-    norms[name] = made
-    return made
+    try shared(&norms, name) { try norm("block." + name) }
   }
 
-  private func shared(_ name: String, _ make: () throws -> Values) rethrows -> Values {
-    if let made = values[name] { return made }
+  private func shared<Made>(
+    _ all: inout [String: Made], _ name: String, _ make: () throws -> Made
+  ) rethrows -> Made {
+    if let made = all[name] { return made }
     let made = try make()
-    values[name] = made
+    all[name] = made
     return made
   }
 }

@@ -533,15 +533,10 @@ final class TransformerStack {
     guard let gradients else { return }
     let inner = sizes.intermediate
     let input = saved.betweenNormed(backbone.placement)
-    if stopAt == .down {
-      return modules.linears[block.down].backward(
-        dy, lddy: hidden, x: saved.activated, ldx: inner, dx: nil, lddx: inner, rows: tokens,
-        dropout: dropout, compute)
-    }
     let activation = backbone.activation
     modules.linears[block.down].backward(
-      dy, lddy: hidden, x: saved.activated, ldx: inner, dx: gradients.up, lddx: inner,
-      rows: tokens, dropout: dropout, compute
+      dy, lddy: hidden, x: saved.activated, ldx: inner, dx: stopAt == .down ? nil : gradients.up,
+      lddx: inner, rows: tokens, dropout: dropout, compute
     ) { rows, lane in
       compute.forParts(rows.lowerBound * inner..<rows.upperBound * inner, lane) { part in
         if let gate = saved.gate, let dGate = gradients.gate {
@@ -552,6 +547,7 @@ final class TransformerStack {
         }
       }
     }
+    if stopAt == .down { return }
     let dx = stopAt == .up ? nil : Values(below)
     modules.linears[block.up].backward(
       gradients.up, lddy: inner, x: input, ldx: hidden, dx: dx, lddx: hidden, accumulate: !isPre,
