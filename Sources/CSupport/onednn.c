@@ -64,6 +64,9 @@ static struct {
                                           const memory_description *to, handle, handle);
   status (*sgemm)(char, char, int64_t m, int64_t n, int64_t k, float alpha, const float *,
                   int64_t lda, const float *, int64_t ldb, float beta, float *, int64_t ldc);
+  status (*bf16_gemm)(char, char, int64_t m, int64_t n, int64_t k, float alpha, const uint16_t *,
+                      int64_t lda, const uint16_t *, int64_t ldb, float beta, float *,
+                      int64_t ldc);
   int (*omp_get_max_threads)(void);
   void (*omp_set_num_threads)(int);
 } dnn;
@@ -106,6 +109,8 @@ static void load(void) {
       {"dnnl_primitive_destroy", &dnn.primitive_destroy},
       {"dnnl_reorder_primitive_desc_create", &dnn.reorder_primitive_desc_create},
       {"dnnl_sgemm", &dnn.sgemm},
+      /* In no header of oneDNN's, but every 2.x and 3.x exports it. */
+      {"dnnl_gemm_bf16bf16f32", &dnn.bf16_gemm},
       {"omp_get_max_threads", &dnn.omp_get_max_threads},
       {"omp_set_num_threads", &dnn.omp_set_num_threads},
   };
@@ -140,6 +145,13 @@ bool lorasc_onednn_sgemm(bool transpose_a, bool transpose_b, int64_t m, int64_t 
                          float beta, float *c, int64_t ldc) {
   return dnn.sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, alpha, a, lda, b,
                    ldb, beta, c, ldc) == 0;
+}
+
+bool lorasc_onednn_bf16_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
+                             float alpha, const uint16_t *a, int64_t lda, const uint16_t *b,
+                             int64_t ldb, float beta, float *c, int64_t ldc) {
+  return dnn.bf16_gemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, alpha, a, lda, b,
+                       ldb, beta, c, ldc) == 0;
 }
 
 /* ---- Packed weights -------------------------------------------------------------------------- */

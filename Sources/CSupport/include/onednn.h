@@ -23,6 +23,11 @@ LORASC_HIDDEN bool lorasc_onednn_sgemm(bool transpose_a, bool transpose_b, int64
                                        int64_t k, float alpha, const float *a, int64_t lda,
                                        const float *b, int64_t ldb, float beta, float *c,
                                        int64_t ldc);
+/* The same with A and B in bfloat16. */
+LORASC_HIDDEN bool lorasc_onednn_bf16_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n,
+                                           int64_t k, float alpha, const uint16_t *a, int64_t lda,
+                                           const uint16_t *b, int64_t ldb, float beta, float *c,
+                                           int64_t ldc);
 
 /* ---- Y (rows, columns) = X (rows, inner) W (inner, columns) with W packed beforehand;
    X and Y without gaps between rows ---- */

@@ -78,14 +78,15 @@ final class Compute: Sendable {
 // MARK: Matrix products
 
 extension Compute {
-  /// C (m, n) = alpha op(A) op(B) + beta C, op(A) (m, k), op(B) (k, n), in parallel.
+  /// C (m, n) = alpha op(A) op(B) + beta C, op(A) (m, k), op(B) (k, n), in parallel; A and B as
+  /// `MatrixProducts.gemm` takes them.
   ///
   /// beta = 0 doesn't read C. All sizes and leading dimensions must fit 32 bits, which a plan's
   /// limits see to.
   func gemm(
-    _ m: Int, _ n: Int, _ k: Int, a: UnsafePointer<Float>, lda: Int, transposeA: Bool = false,
-    b: UnsafePointer<Float>, ldb: Int, transposeB: Bool = false, c: UnsafeMutablePointer<Float>,
-    ldc: Int, alpha: Float = 1, beta: Float = 0
+    _ m: Int, _ n: Int, _ k: Int, a: Values, lda: Int, transposeA: Bool = false, b: Values,
+    ldb: Int, transposeB: Bool = false, c: UnsafeMutablePointer<Float>, ldc: Int, alpha: Float = 1,
+    beta: Float = 0
   ) {
     let split = GemmSplit(m, n, k)
     guard split.chunks > 1 else {
@@ -107,5 +108,15 @@ extension Compute {
           c: c + start, ldc: ldc, alpha: alpha, beta: beta)
       }
     }
+  }
+
+  func gemm(
+    _ m: Int, _ n: Int, _ k: Int, a: UnsafePointer<Float>, lda: Int, transposeA: Bool = false,
+    b: UnsafePointer<Float>, ldb: Int, transposeB: Bool = false, c: UnsafeMutablePointer<Float>,
+    ldc: Int, alpha: Float = 1, beta: Float = 0
+  ) {
+    gemm(
+      m, n, k, a: Values(reading: a), lda: lda, transposeA: transposeA, b: Values(reading: b),
+      ldb: ldb, transposeB: transposeB, c: c, ldc: ldc, alpha: alpha, beta: beta)
   }
 }

@@ -71,3 +71,31 @@ enum MatrixProducts: String, CaseIterable, Sendable {
       blasint(ldc))
   }
 }
+
+// MARK: Operands in either type
+
+extension MatrixProducts {
+  /// The same of A and B in bfloat16 where both have such values, which only oneDNN multiplies.
+  func gemm(
+    _ m: Int, _ n: Int, _ k: Int, a: Values, lda: Int, transposeA: Bool = false, b: Values,
+    ldb: Int, transposeB: Bool = false, c: UnsafeMutablePointer<Float>, ldc: Int, alpha: Float = 1,
+    beta: Float = 0
+  ) {
+    guard m > 0, n > 0 else { return }
+    if let a = a.halves, let b = b.halves,
+      lorasc_onednn_bf16_gemm(
+        transposeA, transposeB, Int64(m), Int64(n), Int64(k), alpha, a, Int64(lda), b, Int64(ldb),
+        beta, c, Int64(ldc))
+    {
+      return
+    }
+    guard let a = a.floats, let b = b.floats else {
+      // Memory was short: the step sees NaN, says so and stops.
+      for row in 0..<m { (c + row * ldc).update(repeating: .nan, count: n) }
+      return
+    }
+    gemm(
+      m, n, k, a: a, lda: lda, transposeA: transposeA, b: b, ldb: ldb, transposeB: transposeB,
+      c: c, ldc: ldc, alpha: alpha, beta: beta)
+  }
+}

@@ -3,6 +3,8 @@
 final class Plan {
   let compute: Compute
   let arena: Arena
+  /// What activations are held in.
+  let type: PackedProducts.ElementType
   let batch: StagedBatch
   /// In the order of the model's matrices and norms.
   let layers: [any MatrixLayer]
@@ -46,6 +48,7 @@ final class Plan {
     let tokens = settings.tokenCapacity
     compute = try model.compute(threads: settings.threads)
     self.arena = arena
+    type = settings.packs ?? .float32
     batch = try StagedBatch(
       tokenCapacity: tokens, limits: model.limits(head: settings.head), arena: arena)
     let modules = try StackModules(
@@ -56,10 +59,10 @@ final class Plan {
     stack = try TransformerStack(
       model.backbone, modules, tokens: tokens, context: settings.context,
       outputs: settings.head.flatMap { model.classifier($0.kind)?.selection.place },
-      training: settings.training, settings.packs ?? .float32, compute, arena)
+      training: settings.training, type, compute, arena)
     head = try settings.head.flatMap { try Self.head($0, model, modules, settings, arena) }
     if let type = settings.packs { try pack(type, model, settings) }
-    if settings.packs == .bfloat16, !model.backbone.blocks.isEmpty {
+    if type == .bfloat16, !model.backbone.blocks.isEmpty {
       let widening = try Widening(model.backbone.sizes, tokens: tokens, arena)
       for linear in modules.linears { linear.widening = widening }
     }

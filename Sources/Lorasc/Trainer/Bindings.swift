@@ -18,7 +18,7 @@ final class Bindings {
     self.frozen = frozen
     memory = try ExpertMemory(
       adapter.targets.map { adapter.model.matrices[$0.matrix] }, adapter.settings, tokens: tokens,
-      plan.arena)
+      plan.type, plan.arena)
     bindExperts()
     for full in adapter.fullParameters { bind(full) }
   }
@@ -73,15 +73,24 @@ struct ExpertMemory {
   }
 
   /// - Parameter modules: with an adapter
-  init(_ modules: [MatrixModule], _ settings: AdapterSettings, tokens: Int, _ arena: Arena) throws {
+  /// - Parameter type: what activations are held in
+  init(
+    _ modules: [MatrixModule], _ settings: AdapterSettings, tokens: Int,
+    _ type: PackedProducts.ElementType, _ arena: Arena
+  ) throws {
     let ranks = modules.map { settings.ranks.largestRank($0.name) }
+    let largest = ranks.max() ?? 0
     let linear = modules.filter(\.isLinear)
     let widest = linear.map(\.inFeatures).max() ?? 0
     let tallest = linear.map(\.outFeatures).max() ?? 0
     scratch = Expert.Scratch(
-      projected: try arena.matrix(tokens, ranks.max() ?? 0, "plan.gradient.projected"),
+      projected: try arena.matrix(tokens, largest, "plan.gradient.projected"),
       input: settings.dropout > 0 ? try arena.matrix(tokens, widest, "plan.dropped") : nil,
-      output: settings.usesDoRA ? try arena.matrix(tokens, tallest, "plan.gradient.scaled") : nil)
+      output: settings.usesDoRA ? try arena.matrix(tokens, tallest, "plan.gradient.scaled") : nil,
+      rounded: type == .bfloat16
+        ? Expert.Rounded(
+          factor: try arena.halves(largest, max(widest, tallest), "plan.rounded_factor"),
+          projected: try arena.halves(tokens, largest, "plan.rounded_projection")) : nil)
     targets = try zip(modules, ranks).map { module, rank in
       Target(
         projected: try arena.matrix(tokens, rank, "plan.projected"),

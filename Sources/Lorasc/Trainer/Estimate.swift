@@ -39,11 +39,11 @@ public struct Estimate: Sendable {
 
     let tokens = settings.maxBatchTokens
     let activations = Arena(measuring: true)
-    _ = try Plan(
+    let plan = try Plan(
       model, settings.plan(model, adapter, layout.targets, layout.fullParameters), activations)
     let adapted = layout.targets.map(\.matrix)
     _ = try ExpertMemory(
-      adapted.map { model.matrices[$0] }, adapter, tokens: tokens, activations)
+      adapted.map { model.matrices[$0] }, adapter, tokens: tokens, plan.type, activations)
     activationBytes = activations.bytes
 
     let weights = Arena(measuring: true)

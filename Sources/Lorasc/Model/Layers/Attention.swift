@@ -7,7 +7,8 @@
 /// Only the log of each softmax's denominator is kept (heads, tokens); the backward makes P
 /// again. Both work on blocks of queries, so that scratch memory grows with L, not with L².
 ///
-/// What is held as bfloat16 is widened for one row and head at a time, and rounded after.
+/// Where activations are held as bfloat16 the products are computed from it: P and dS are rounded
+/// for them, and what they give is float32, which is rounded once a row and head is complete.
 ///
 /// Of selected tokens, one of each row, queries and their gradients lie where those of all tokens
 /// do; outputs, their gradients and the logs of the denominators are packed, one for each row.
@@ -22,12 +23,14 @@ final class Attention {
   /// Per lane P, and for training dP and the dropped P: `laneBlocks` of (blockRows, longest).
   private let laneBlocks: Int
   private let scratch: UnsafeMutablePointer<Float>
+  /// Per lane P or dS, rounded: (blockRows, longest); nil: all is float32.
+  private let rounded: UnsafeMutablePointer<UInt16>?
   /// Per lane (blockRows): Σ P ⊙ dP of a block's queries, which is Σ dO ⊙ O.
   private let delta: UnsafeMutablePointer<Float>
-  /// Per lane Q, K, V, O or dO, and for training dQ, dK, dV of a row and head, each (longest,
-  /// headSize); nil: all is float32.
-  private let widened: UnsafeMutablePointer<Float>?
-  private let laneHeads: Int
+  /// Per lane O, or for training dQ, dK and dV of a row and head, each (longest, headSize), before
+  /// they are rounded; nil: all is float32.
+  private let results: UnsafeMutablePointer<Float>?
+  private let laneResults: Int
 
   private var scale: Float { 1 / Float(headSize).squareRoot() }
   private var width: Int { heads * headSize }
@@ -49,55 +52,72 @@ final class Attention {
     laneBlocks = training ? 3 : 1
     scratch = try arena.matrix(lanes * laneBlocks, blockRows * longest, "plan.attention_scratch")
     delta = try arena.matrix(lanes, blockRows, "plan.attention_delta")
-    laneHeads = training ? 7 : 4
-    widened =
-      type == .bfloat16
-      ? try arena.matrix(lanes * laneHeads, longest * headSize, "plan.attention_heads") : nil
+    laneResults = training ? 3 : 1
+    let isRounded = type == .bfloat16
+    rounded =
+      isRounded
+      ? try arena.halves(lanes, blockRows * longest, "plan.attention_rounded") : nil
+    results =
+      isRounded
+      ? try arena.matrix(lanes * laneResults, longest * headSize, "plan.attention_results") : nil
   }
 
   private func block(_ lane: Int, _ which: Int) -> UnsafeMutablePointer<Float> {
     scratch + (lane * laneBlocks + which) * blockRows * longest
   }
 
-  // MARK: One row and head
+  /// A block as products take it.
+  private func operand(
+    _ block: UnsafeMutablePointer<Float>, _ span: Span, _ lane: Int, _ compute: Compute
+  ) -> Values {
+    guard let rounded else { return Values(block) }
+    let halves = rounded + lane * blockRows * longest
+    compute.kernels.f32_to_bf16(block, halves, span.rows * span.columns)
+    return Values(nil, halves: halves)
+  }
 
-  private enum Place: Int { case q, k, v, output, dq, dk, dv }
+  // MARK: One row and head
 
   /// (length, headSize), rows `ld` apart.
   private struct Rows {
-    let values: UnsafeMutablePointer<Float>
+    let values: Values
     let ld: Int
 
-    static func + (rows: Rows, row: Int) -> UnsafeMutablePointer<Float> {
-      rows.values + row * rows.ld
+    static func + (rows: Rows, row: Int) -> Values { rows.values + row * rows.ld }
+  }
+
+  /// What products give, (length, headSize), float32 until it is complete.
+  private struct Result {
+    let floats: UnsafeMutablePointer<Float>
+    let ld: Int
+    /// Where it goes in bfloat16.
+    let rounded: (halves: UnsafeMutablePointer<UInt16>, ld: Int)?
+
+    static func + (result: Result, row: Int) -> UnsafeMutablePointer<Float> {
+      result.floats + row * result.ld
     }
   }
 
-  /// Where float32 rows are: in place, or in the lane's memory.
-  private func rows(_ values: Values, ld: Int, _ place: Place, _ lane: Int) -> Rows {
-    if let floats = values.floats { return Rows(values: floats, ld: ld) }
-    guard let widened else { preconditionFailure("values in bfloat16 without a place to widen") }
-    return Rows(
-      values: widened + (lane * laneHeads + place.rawValue) * longest * headSize, ld: headSize)
+  private enum Place: Int {
+    case dq, dk, dv
+    static let output = dq
   }
 
-  /// The same with what they hold.
-  private func read(
-    _ values: Values, ld: Int, _ count: Int, _ place: Place, _ lane: Int, _ compute: Compute
-  ) -> Rows {
-    let rows = rows(values, ld: ld, place, lane)
-    guard values.floats == nil, let halves = values.halves else { return rows }
-    compute.kernels.widen(
-      halves, ld: ld, rows.values, ld: rows.ld, rows: count, columns: headSize)
-    return rows
+  /// Where a result is computed: in place, or in the lane's memory.
+  private func result(_ values: Values, ld: Int, _ place: Place, _ lane: Int) -> Result {
+    guard let results, let halves = values.halves else {
+      guard let floats = values.floats else { preconditionFailure("values without memory") }
+      return Result(floats: floats, ld: ld, rounded: nil)
+    }
+    return Result(
+      floats: results + (lane * laneResults + place.rawValue) * longest * headSize, ld: headSize,
+      rounded: (halves, ld))
   }
 
-  private func write(
-    _ rows: Rows, _ values: Values, ld: Int, _ count: Int, _ compute: Compute
-  ) {
-    guard values.floats == nil, let halves = values.halves else { return }
+  private func complete(_ result: Result, _ count: Int, _ compute: Compute) {
+    guard let (halves, ld) = result.rounded else { return }
     compute.kernels.round(
-      rows.values, ld: rows.ld, halves, ld: ld, rows: count, columns: headSize)
+      result.floats, ld: result.ld, halves, ld: ld, rows: count, columns: headSize)
   }
 
   /// Keys and values that a row's tokens see, as pointers to those of the row's first token.
@@ -174,25 +194,25 @@ final class Attention {
       let length = batch.length(of: row)
       let past = context?.past ?? 0
       let own = qkv + first * projected
-      let q = read(own + head * headSize, ld: projected, length, .q, lane, compute)
+      let q = Rows(values: own + head * headSize, ld: projected)
       let shared = head / group * headSize
       let (k, v): (Rows, Rows)
       if let context {
-        // Safe: because they are read only.
-        k = Rows(values: UnsafeMutablePointer(mutating: context.keys + shared), ld: context.ld)
-        v = Rows(values: UnsafeMutablePointer(mutating: context.values + shared), ld: context.ld)
+        k = Rows(values: Values(reading: context.keys + shared), ld: context.ld)
+        v = Rows(values: Values(reading: context.values + shared), ld: context.ld)
       } else {
-        k = read(own + keyColumn + shared, ld: projected, length, .k, lane, compute)
-        v = read(own + valueColumn + shared, ld: projected, length, .v, lane, compute)
+        k = Rows(values: own + keyColumn + shared, ld: projected)
+        v = Rows(values: own + valueColumn + shared, ld: projected)
       }
-      let at = output + (selected == nil ? first : row) * width + head * headSize
-      let out = rows(at, ld: width, .output, lane)
+      let out = result(
+        output + (selected == nil ? first : row) * width + head * headSize, ld: width, .output, lane
+      )
       let logs = logSumExp + head * tokens + (selected == nil ? first : row)
       let p = block(lane, 0)
       forSpans(length, window, past: past, selected) { span in
         // Of a selected query the output is the row's only one.
         let place = selected == nil ? span.first - past : 0
-        scores(q + (span.first - past), q.ld, k + span.keys, k.ld, span, into: p, compute)
+        scores(q, span.first - past, k, span, into: p, compute)
         forVisible(span, window) { row, rows, columns in
           hide(p, row, columns, span, compute)
           compute.kernels.softmax_forward(
@@ -203,10 +223,10 @@ final class Attention {
           drop(p, p, span, length: length, row * heads + head, dropout, compute)
         }
         compute.products.gemm(
-          span.rows, headSize, span.columns, a: p, lda: span.columns, b: v + span.keys, ldb: v.ld,
-          c: out + place, ldc: out.ld)
+          span.rows, headSize, span.columns, a: operand(p, span, lane, compute),
+          lda: span.columns, b: v + span.keys, ldb: v.ld, c: out + place, ldc: out.ld)
       }
-      write(out, at, ld: width, selected == nil ? length : 1, compute)
+      complete(out, selected == nil ? length : 1, compute)
     }
   }
 
@@ -219,14 +239,14 @@ final class Attention {
     Context(keys: qkv + keyColumn, values: qkv + valueColumn, ld: projected, past: 0)
   }
 
-  /// S = Q Kᵀ of a span, from its first query and its first key on
+  /// S = Q Kᵀ of a span, whose queries start at `query` of those that are there
   private func scores(
-    _ q: UnsafePointer<Float>, _ ldq: Int, _ k: UnsafePointer<Float>, _ ldk: Int, _ span: Span,
-    into s: UnsafeMutablePointer<Float>, _ compute: Compute
+    _ q: Rows, _ query: Int, _ k: Rows, _ span: Span, into s: UnsafeMutablePointer<Float>,
+    _ compute: Compute
   ) {
     compute.products.gemm(
-      span.rows, span.columns, headSize, a: q, lda: ldq, b: k, ldb: ldk, transposeB: true,
-      c: s, ldc: span.columns)
+      span.rows, span.columns, headSize, a: q + query, lda: q.ld, b: k + span.keys, ldb: k.ld,
+      transposeB: true, c: s, ldc: span.columns)
   }
 
   /// Zeros where a row of a block sees nothing.
@@ -273,33 +293,31 @@ final class Attention {
       let length = batch.length(of: row)
       let (own, dOwn) = (qkv + first * projected, dqkv + first * projected)
       let (key, value) = (keyColumn + shared * headSize, valueColumn + shared * headSize)
-      let k = read(own + key, ld: projected, length, .k, lane, compute)
-      let v = read(own + value, ld: projected, length, .v, lane, compute)
-      let dk = rows(dOwn + key, ld: projected, .dk, lane)
-      let dv = rows(dOwn + value, ld: projected, .dv, lane)
+      let dk = result(dOwn + key, ld: projected, .dk, lane)
+      let dv = result(dOwn + value, ld: projected, .dv, lane)
       clear(dk, length, compute)
       clear(dv, length, compute)
       for head in shared * group..<(shared + 1) * group {
         let outputs = selected == nil ? first : row
-        let (at, count) = (outputs * width + head * headSize, selected == nil ? length : 1)
         let query = head * headSize
-        let dq = rows(dOwn + query, ld: projected, .dq, lane)
+        let dq = result(dOwn + query, ld: projected, .dq, lane)
         if selected != nil { clear(dq, length, compute) }
         let pass = Pass(
-          q: read(own + query, ld: projected, length, .q, lane, compute), k: k, v: v, dq: dq,
-          dk: dk, dv: dv, dOutput: read(dOutput + at, ld: width, count, .output, lane, compute),
+          q: Rows(values: own + query, ld: projected), k: Rows(values: own + key, ld: projected),
+          v: Rows(values: own + value, ld: projected), dq: dq, dk: dk, dv: dv,
+          dOutput: Rows(values: dOutput + (outputs * width + query), ld: width),
           logSumExp: logSumExp + head * tokens + outputs, place: row * heads + head,
           length: length, selected: selected)
         backward(pass, window, lane: lane, dropout, compute)
-        write(dq, dOwn + query, ld: projected, length, compute)
+        complete(dq, length, compute)
       }
-      write(dk, dOwn + key, ld: projected, length, compute)
-      write(dv, dOwn + value, ld: projected, length, compute)
+      complete(dk, length, compute)
+      complete(dv, length, compute)
     }
   }
 
-  private func clear(_ rows: Rows, _ count: Int, _ compute: Compute) {
-    for row in 0..<count { compute.kernels.fill(0, rows + row, headSize) }
+  private func clear(_ result: Result, _ count: Int, _ compute: Compute) {
+    for row in 0..<count { compute.kernels.fill(0, result + row, headSize) }
   }
 
   /// One row and head, from its first token on; of a selected one, from its output on.
@@ -307,9 +325,9 @@ final class Attention {
     let q: Rows
     let k: Rows
     let v: Rows
-    let dq: Rows
-    let dk: Rows
-    let dv: Rows
+    let dq: Result
+    let dk: Result
+    let dv: Result
     let dOutput: Rows
     let logSumExp: UnsafePointer<Float>
     let place: Int
@@ -329,8 +347,7 @@ final class Attention {
     forSpans(pass.length, window, pass.selected) { span in
       let place = pass.output(of: span.first)
       let dOut = pass.dOutput + place
-      scores(
-        pass.q + span.first, pass.q.ld, pass.k + span.keys, pass.k.ld, span, into: p, compute)
+      scores(pass.q, span.first, pass.k, span, into: p, compute)
       forVisible(span, window) { row, rows, columns in
         hide(p, row, columns, span, compute)
         kernels.softmax_again(
@@ -340,27 +357,28 @@ final class Attention {
       compute.products.gemm(
         span.rows, span.columns, headSize, a: dOut, lda: pass.dOutput.ld, b: pass.v + span.keys,
         ldb: pass.v.ld, transposeB: true, c: dp, ldc: span.columns)
-      var used = UnsafePointer(p)
+      var used = p
       if let dropout {
-        let dropped = block(lane, 2)
-        drop(p, dropped, span, length: pass.length, pass.place, dropout, compute)
+        used = block(lane, 2)
+        drop(p, used, span, length: pass.length, pass.place, dropout, compute)
         drop(dp, dp, span, length: pass.length, pass.place, dropout, compute)
-        used = UnsafePointer(dropped)
       }
       compute.products.gemm(
-        span.columns, headSize, span.rows, a: used, lda: span.columns, transposeA: true, b: dOut,
-        ldb: pass.dOutput.ld, c: pass.dv + span.keys, ldc: pass.dv.ld, beta: 1)
+        span.columns, headSize, span.rows, a: operand(used, span, lane, compute),
+        lda: span.columns, transposeA: true, b: dOut, ldb: pass.dOutput.ld, c: pass.dv + span.keys,
+        ldc: pass.dv.ld, beta: 1)
       for row in 0..<span.rows {
         let start = row * span.columns
         delta[row] = kernels.dot(p + start, dp + start, span.columns)
       }
       kernels.softmax_backward(
         p, dp, span.rows, span.columns, span.columns, scale, delta, 1)
+      let ds = operand(dp, span, lane, compute)
       compute.products.gemm(
-        span.rows, headSize, span.columns, a: dp, lda: span.columns, b: pass.k + span.keys,
+        span.rows, headSize, span.columns, a: ds, lda: span.columns, b: pass.k + span.keys,
         ldb: pass.k.ld, c: pass.dq + span.first, ldc: pass.dq.ld)
       compute.products.gemm(
-        span.columns, headSize, span.rows, a: dp, lda: span.columns, transposeA: true,
+        span.columns, headSize, span.rows, a: ds, lda: span.columns, transposeA: true,
         b: pass.q + span.first, ldb: pass.q.ld, c: pass.dk + span.keys, ldc: pass.dk.ld, beta: 1)
     }
   }

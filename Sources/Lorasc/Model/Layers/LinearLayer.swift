@@ -87,10 +87,8 @@ final class LinearLayer: MatrixLayer {
         x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate ? nil : bias, adds: accumulate,
         compute, then: then)
     }
-    let from = product.floats(x, ldx, rows: rows, .input, compute)
-    let (input, ldi) = dropped(from.values, ldx: from.ld, rows: rows, expert, dropout, compute)
+    let (input, ldi, isDropped) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
     project(input, ldi, expert, rows: rows, compute)
-    let isDropped = input != from.values
     expert.dora?.measure(product, expert, compute)
     if expert.dora == nil || !isDropped, let packed = product.packed?.forward(product.source) {
       return packed.multiply(
@@ -117,8 +115,8 @@ final class LinearLayer: MatrixLayer {
   }
 
   private func forward(
-    _ dora: DoRA, _ expert: Expert, _ x: Values, _ ldx: Int, _ input: UnsafePointer<Float>,
-    _ ldi: Int, isDropped: Bool, _ y: UnsafeMutablePointer<Float>, _ ldy: Int, _ rows: Int,
+    _ dora: DoRA, _ expert: Expert, _ x: Values, _ ldx: Int, _ input: Values, _ ldi: Int,
+    isDropped: Bool, _ y: UnsafeMutablePointer<Float>, _ ldy: Int, _ rows: Int,
     _ compute: Compute
   ) {
     guard isDropped else {
@@ -129,7 +127,8 @@ final class LinearLayer: MatrixLayer {
       return addScaled(
         dora.factors, dora.directed, ldx: outFeatures, y, ldy: ldy, rows: rows, compute)
     }
-    product.multiply(input, ldx: ldi, dora.directed, ldy: outFeatures, rows: rows, compute)
+    product.multiply(
+      input, ldx: ldi, Values(dora.directed), ldy: outFeatures, rows: rows, compute)
     forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, compute)
     for row in 0..<rows {
       compute.kernels.axpby(
@@ -186,17 +185,20 @@ final class LinearLayer: MatrixLayer {
   /// The expert's input: x itself, or in scratch memory x after this module's dropout, which
   /// forward and backward make alike.
   private func dropped(
-    _ x: UnsafePointer<Float>, ldx: Int, rows: Int, _ expert: Expert, _ dropout: DropoutPlan,
-    _ compute: Compute
-  ) -> (UnsafePointer<Float>, ld: Int) {
-    guard let site = dropout.expert(name), let input = expert.scratch.input else { return (x, ldx) }
+    _ x: Values, ldx: Int, rows: Int, _ expert: Expert, _ dropout: DropoutPlan, _ compute: Compute
+  ) -> (Values, ld: Int, isDropped: Bool) {
+    guard let site = dropout.expert(name), let input = expert.scratch.input else {
+      return (x, ldx, false)
+    }
     let inFeatures = inFeatures
+    let from = product.floats(x, ldx, rows: rows, .input, compute)
     compute.forRows(rows, cost: 4 * inFeatures) { start, end in
       for row in start..<end {
-        site.applyRow(x + ldx * row, input + inFeatures * row, row, inFeatures, compute)
+        site.applyRow(
+          from.values + from.ld * row, input + inFeatures * row, row, inFeatures, compute)
       }
     }
-    return (UnsafePointer(input), inFeatures)
+    return (Values(input), inFeatures, true)
   }
 
   /// What a forward keeps for its backward, from its input: X̃ Aᵀ, with DoRA X̃ V'ᵀ too.
@@ -204,21 +206,24 @@ final class LinearLayer: MatrixLayer {
     _ x: UnsafePointer<Float>, ldx: Int, rows: Int, dropout: DropoutPlan, _ compute: Compute
   ) {
     guard expertActive, let expert else { return }
-    let (input, ldi) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
+    let (input, ldi, _) = dropped(
+      Values(reading: x), ldx: ldx, rows: rows, expert, dropout, compute)
     project(input, ldi, expert, rows: rows, compute)
     guard let dora = expert.dora else { return }
     dora.measure(product, expert, compute)
-    product.multiply(input, ldx: ldi, dora.directed, ldy: outFeatures, rows: rows, compute)
+    product.multiply(
+      input, ldx: ldi, Values(dora.directed), ldy: outFeatures, rows: rows, compute)
     addExpert(expert, dora.directed, ldy: outFeatures, rows: rows, compute)
   }
 
   /// projected = X̃ Aᵀ
   private func project(
-    _ input: UnsafePointer<Float>, _ ldi: Int, _ expert: Expert, rows: Int, _ compute: Compute
+    _ input: Values, _ ldi: Int, _ expert: Expert, rows: Int, _ compute: Compute
   ) {
+    let a = expert.factor(expert.a, expert.rank * inFeatures, by: input, compute)
     compute.gemm(
-      rows, expert.rank, inFeatures, a: input, lda: ldi, b: expert.a, ldb: inFeatures,
-      transposeB: true, c: expert.projected, ldc: expert.rank)
+      rows, expert.rank, inFeatures, a: input, lda: ldi, b: a, ldb: inFeatures, transposeB: true,
+      c: expert.projected, ldc: expert.rank)
   }
 
   /// Runs `body` with another weight and bias, and maybe without the expert.
@@ -247,19 +252,13 @@ final class LinearLayer: MatrixLayer {
     _ dy: Values, lddy: Int, x: Values, ldx: Int, dx: Values?, lddx: Int, accumulate: Bool = false,
     rows: Int, dropout: DropoutPlan, _ compute: Compute, then: RowsBody = { _, _ in }
   ) {
-    let g =
-      usesInput || gradientBias != nil
-      ? product.floats(dy, lddy, rows: rows, .output, compute) : nil
-    if let gradientBias, let g {
+    if let gradientBias {
+      let g = product.floats(dy, lddy, rows: rows, .output, compute)
       compute.kernels.column_sums(g.values, rows, outFeatures, g.ld, gradientBias)
     }
-    guard usesInput, let g else {
-      guard let dx else { return }
-      return product.multiplyTransposed(
-        dy, ldg: lddy, dx, lddx: lddx, rows: rows, adds: accumulate, compute, then: then)
-    }
-    let from = product.floats(x, ldx, rows: rows, .input, compute)
     if let gradientWeight {
+      let g = product.floats(dy, lddy, rows: rows, .output, compute)
+      let from = product.floats(x, ldx, rows: rows, .input, compute)
       compute.gemm(
         outFeatures, inFeatures, rows, a: g.values, lda: g.ld, transposeA: true, b: from.values,
         ldb: from.ld, c: gradientWeight, ldc: inFeatures, beta: 1)
@@ -269,29 +268,24 @@ final class LinearLayer: MatrixLayer {
       return product.multiplyTransposed(
         dy, ldg: lddy, dx, lddx: lddx, rows: rows, adds: accumulate, compute, then: then)
     }
-    let (input, ldi) = dropped(from.values, ldx: from.ld, rows: rows, expert, dropout, compute)
-    let isDropped = input != from.values
-    let h = scaled(g.values, g.ld, expert, rows: rows, compute)
+    let (input, ldi, isDropped) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
+    let h = scaled(dy, lddy, expert, rows: rows, compute)
     addFactorGradients(expert, h.values, h.ld, input, ldi, rows: rows, compute)
     if let dora = expert.dora, dora.isExact { dora.addNormGradients(product, expert, compute) }
     guard let dx else { return }
-    let through =
-      expert.dora == nil
-      ? (values: dy, ld: lddy) : (values: Values(reading: h.values), ld: h.ld)
     if !isDropped, let packed = product.packed?.backward(product.source) {
       return packed.multiply(
-        through.values, ldx: through.ld, dx, ldy: lddx, rows: rows, adds: accumulate, compute,
+        h.values, ldx: h.ld, dx, ldy: lddx, rows: rows, adds: accumulate, compute,
         adding: { addExpertInput(expert, $1, inFeatures, rows: $0, compute) }, then: then)
     }
     // X is read no more: dX may have its memory.
     let to = product.floats(of: dx, lddx, .input)
     if isDropped {
       addDropped(
-        expert, g.values, g.ld, dy, lddy, to.values, to.ld, accumulate: accumulate, rows, dropout,
-        compute)
+        expert, dy, lddy, to.values, to.ld, accumulate: accumulate, rows, dropout, compute)
     } else {
       product.multiplyTransposed(
-        through.values, ldg: through.ld, Values(to.values), lddx: to.ld, rows: rows,
+        h.values, ldg: h.ld, Values(to.values), lddx: to.ld, rows: rows,
         adds: accumulate, compute)
       addExpertInput(expert, to.values, to.ld, beta: 1, rows, compute)
     }
@@ -301,21 +295,18 @@ final class LinearLayer: MatrixLayer {
 
   /// H; with DoRA dm is added on the way.
   private func scaled(
-    _ g: UnsafePointer<Float>, _ ldg: Int, _ expert: Expert, rows: Int, _ compute: Compute
-  ) -> (values: UnsafePointer<Float>, ld: Int) {
-    guard let dora = expert.dora, let scaled = expert.scratch.output else { return (g, ldg) }
-    dora.backward(g, ldg: ldg, scaled, rows: rows, outFeatures: outFeatures, compute)
-    return (UnsafePointer(scaled), outFeatures)
+    _ dy: Values, _ lddy: Int, _ expert: Expert, rows: Int, _ compute: Compute
+  ) -> (values: Values, ld: Int) {
+    guard let dora = expert.dora, let scaled = expert.scratch.output else { return (dy, lddy) }
+    let g = product.floats(dy, lddy, rows: rows, .output, compute)
+    dora.backward(g.values, ldg: g.ld, scaled, rows: rows, outFeatures: outFeatures, compute)
+    return (Values(scaled), outFeatures)
   }
 
   /// dx with a dropout before the expert, from what the backward left in the scratch memory.
-  /// - Parameters:
-  ///   - g: dy as float32
-  ///   - dy: for the product with the weight
   private func addDropped(
-    _ expert: Expert, _ g: UnsafePointer<Float>, _ ldg: Int, _ dy: Values, _ lddy: Int,
-    _ dx: UnsafeMutablePointer<Float>, _ lddx: Int, accumulate: Bool, _ rows: Int,
-    _ dropout: DropoutPlan, _ compute: Compute
+    _ expert: Expert, _ dy: Values, _ lddy: Int, _ dx: UnsafeMutablePointer<Float>, _ lddx: Int,
+    accumulate: Bool, _ rows: Int, _ dropout: DropoutPlan, _ compute: Compute
   ) {
     guard let masked = expert.scratch.input else { return }
     product.multiplyTransposed(
@@ -323,8 +314,9 @@ final class LinearLayer: MatrixLayer {
     // X̃ is used up: its memory takes what goes through the mask.
     addExpertInput(expert, masked, inFeatures, beta: 0, rows, compute)
     if expert.dora != nil, let scaled = expert.scratch.output {
+      let g = product.floats(dy, lddy, rows: rows, .output, compute)
       for row in 0..<rows {
-        compute.kernels.axpby(-1, g + row * ldg, 1, scaled + row * outFeatures, outFeatures)
+        compute.kernels.axpby(-1, g.values + row * g.ld, 1, scaled + row * outFeatures, outFeatures)
       }
       product.multiplyTransposed(
         scaled, ldg: outFeatures, masked, lddx: inFeatures, rows: rows, beta: 1, compute)
@@ -334,21 +326,24 @@ final class LinearLayer: MatrixLayer {
 
   /// dB and dA; leaves H B in the scratch memory.
   private func addFactorGradients(
-    _ expert: Expert, _ h: UnsafePointer<Float>, _ ldh: Int, _ input: UnsafePointer<Float>,
-    _ ldi: Int, rows: Int, _ compute: Compute
+    _ expert: Expert, _ h: Values, _ ldh: Int, _ input: Values, _ ldi: Int, rows: Int,
+    _ compute: Compute
   ) {
     let rank = expert.rank
+    let b = expert.factor(expert.b, outFeatures * rank, by: h, compute)
     compute.gemm(
-      rows, rank, outFeatures, a: h, lda: ldh, b: expert.b, ldb: rank,
+      rows, rank, outFeatures, a: h, lda: ldh, b: b, ldb: rank,
       c: expert.scratch.projected, ldc: rank)
     if let gradientB = expert.gradientB {
+      let projected = expert.projection(expert.projected, rows * rank, by: h, compute)
       compute.gemm(
-        outFeatures, rank, rows, a: h, lda: ldh, transposeA: true, b: expert.projected, ldb: rank,
+        outFeatures, rank, rows, a: h, lda: ldh, transposeA: true, b: projected, ldb: rank,
         c: gradientB, ldc: rank, alpha: expert.scale, beta: 1)
     }
     if let gradientA = expert.gradientA {
+      let projected = expert.projection(expert.scratch.projected, rows * rank, by: input, compute)
       compute.gemm(
-        rank, inFeatures, rows, a: expert.scratch.projected, lda: rank, transposeA: true,
+        rank, inFeatures, rows, a: projected, lda: rank, transposeA: true,
         b: input, ldb: ldi, c: gradientA, ldc: inFeatures, alpha: expert.scale, beta: 1)
     }
   }

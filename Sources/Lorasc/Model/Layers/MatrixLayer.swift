@@ -34,5 +34,39 @@ struct Expert {
     let input: UnsafeMutablePointer<Float>?
     /// (tokens, out): k ⊙ dY; nil without DoRA
     let output: UnsafeMutablePointer<Float>?
+    /// For products with what is held as bfloat16; nil: all is float32
+    let rounded: Rounded?
+  }
+
+  struct Rounded {
+    /// (r, in) or (out, r): A or B
+    let factor: UnsafeMutablePointer<UInt16>
+    /// (tokens, r): X Aᵀ or dY B
+    let projected: UnsafeMutablePointer<UInt16>
+  }
+
+  /// A or B for a product with x: rounded, too, where that is bfloat16.
+  func factor(_ values: UnsafePointer<Float>, _ count: Int, by x: Values, _ compute: Compute)
+    -> Values
+  {
+    round(values, count, into: scratch.rounded?.factor, by: x, compute)
+  }
+
+  /// The same of X Aᵀ or dY B.
+  func projection(_ values: UnsafePointer<Float>, _ count: Int, by x: Values, _ compute: Compute)
+    -> Values
+  {
+    round(values, count, into: scratch.rounded?.projected, by: x, compute)
+  }
+
+  private func round(
+    _ values: UnsafePointer<Float>, _ count: Int, into halves: UnsafeMutablePointer<UInt16>?,
+    by x: Values, _ compute: Compute
+  ) -> Values {
+    var all = Values(reading: values)
+    guard x.halves != nil, let halves else { return all }
+    compute.kernels.f32_to_bf16(values, halves, count)
+    all.halves = halves
+    return all
   }
 }
