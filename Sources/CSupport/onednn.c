@@ -202,7 +202,8 @@ static bool describe_all(descriptions *all, const lorasc_product *product,
   else if (dnn.memory_desc_init_by_tag(&all->w, 2, sizes, type, ANY_LAYOUT) != 0)
     return false;
   return describe(&all->x, product->rows, product->inner, type) &&
-         describe(&all->y, product->rows, product->columns, FLOAT32) &&
+         describe(&all->y, product->rows, product->columns,
+                  product->rounds ? BFLOAT16 : FLOAT32) &&
          describe(&all->bias, 1, product->columns, FLOAT32);
 }
 
@@ -284,7 +285,7 @@ static bool set(handle memory, const void *data) {
 }
 
 bool lorasc_matmul_run(lorasc_matmul *matmul, size_t lane_index, const void *x, const void *packed,
-                       const float *bias, float *y, void *scratch) {
+                       const float *bias, void *y, void *scratch) {
   const lane *lane = &matmul->lane[lane_index];
   if (!set(lane->x, x) || !set(lane->w, packed) || !set(lane->y, y) || !set(lane->scratch, scratch))
     return false;

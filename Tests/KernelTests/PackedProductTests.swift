@@ -75,10 +75,9 @@ struct PackedProductTests {
               sum += term
               size += abs(term)
             }
-            switch one.output {
-            case .set: break
-            case .setWithBias: (sum, size) = (sum + Double(bias[column]), size + 1)
-            case .add: (sum, size) = (sum + Double(start[row * one.ldy + column]), size + 1)
+            if one.output.hasBias { (sum, size) = (sum + Double(bias[column]), size + 1) }
+            if one.output == .add {
+              (sum, size) = (sum + Double(start[row * one.ldy + column]), size + 1)
             }
             let share = abs(Double(value) - sum) / size
             worst = share.isNaN ? .infinity : max(worst, share)
@@ -97,7 +96,7 @@ struct PackedProductTests {
     let shape = PackedProducts.Shape(inner: shape.0, columns: shape.1)
     let some = shape.columns > 1000 ? [1, 33] : Self.rows
     let cases = some.flatMap { rows in
-      PackedProducts.Output.allCases.map { output in
+      PackedProducts.Output.of(.float32).map { output in
         let gap = rows % 2 == 1 ? 3 : 0
         return Case(
           rows: rows, ldx: shape.inner + gap, ldy: shape.columns + gap, output: output)
@@ -147,7 +146,7 @@ struct PackedProductTests {
         guard let x = x.baseAddress else { return }
         matrix.multiply(
           Values(reading: x), ldx: ldx, Values(floatsAt), ldy: ldy, rows: rows, adds: false,
-          compute, adding: add)
+          compute, adding: add, then: { _, _ in })
       }
       matrix.multiply(
         Values(nil, halves: halvesOfX.p), ldx: ldx, Values(nil, halves: halvesAt), ldy: ldy,
@@ -163,6 +162,103 @@ struct PackedProductTests {
       kernels.f32_to_bf16(floatsAt + row * ldy, rounded.p + row * ldy, shape.columns)
     }
     #expect(halves.values == rounded.values)
+  }
+
+  /// Products that round what they give: the bits of those that don't, rounded.
+  @Test(arguments: rows, [0, 5])
+  func roundedOutputs(rows: Int, gap: Int) throws {
+    let shape = PackedProducts.Shape(inner: 37, columns: 70)
+    let ldy = shape.columns + gap
+    var random = TestRandom(UInt64(rows))
+    let w = random.floats(shape.inner * shape.columns, in: -1...1)
+    let x = Guarded(random.floats(rows * shape.inner, in: -1...1))
+    let bias = Guarded(random.floats(shape.columns, in: -1...1))
+    let compute = try Compute(threads: 2, products: .onednn)
+    let arena = Arena()
+    let products: PackedProducts
+    do {
+      products = try PackedProducts(.bfloat16, [shape], lanes: 2, arena)
+    } catch let error as LorascError where error.status == .unsupported {
+      return #expect(!KernelLevel.avx512.isAvailable)
+    }
+    let matrix = try #require(try products.matrix(shape, "w", arena))
+    BLASThreads.withSingleThread { matrix.pack(w, innerStride: 1, columnStride: shape.inner) }
+    for bias in [nil, UnsafePointer(bias.p)] {
+      let floats = Guarded([Float](repeating: .nan, count: rows * ldy))
+      let halves = Guarded([UInt16](repeating: 7, count: rows * ldy))
+      for y in [Values(floats.p), Values(nil, halves: halves.p)] {
+        BLASThreads.withSingleThread {
+          matrix.multiply(
+            Values(x.p), ldx: shape.inner, y, ldy: ldy, rows: rows, bias: bias, adds: false,
+            compute)
+        }
+      }
+      let expected = Guarded([UInt16](repeating: 7, count: rows * ldy))
+      compute.kernels.round(
+        floats.p, ld: ldy, expected.p, ld: ldy, rows: rows, columns: shape.columns)
+      #expect(halves.values == expected.values && halves.isIntact && floats.isIntact)
+    }
+  }
+
+  /// Products of two matrices in bfloat16, as attention and low-rank experts have them.
+  @Test(
+    .enabled(if: KernelLevel.avx512.isAvailable, "bfloat16 is AVX-512's"),
+    arguments: [
+      (64, 64, 32), (197, 64, 197), (33, 1, 100), (1, 70, 9), (500, 8, 384), (8, 700, 129),
+    ])
+  func bfloat16OnBothSides(m: Int, n: Int, k: Int) throws {
+    var random = TestRandom(UInt64(m * 7 + n))
+    let (gap, alpha, beta): (Int, Float, Float) = (3, 0.5, 2)
+    let kernels = try Compute(threads: 1).kernels
+    func halves(_ count: Int) -> Guarded<UInt16> {
+      let rounded = Guarded([UInt16](repeating: 0, count: count))
+      random.floats(count, in: -1...1).withUnsafeBufferPointer { floats in
+        if let floats = floats.baseAddress { kernels.f32_to_bf16(floats, rounded.p, count) }
+      }
+      return rounded
+    }
+    func value(_ half: UInt16) -> Double { Double(Float(bitPattern: UInt32(half) << 16)) }
+    for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
+      let (lda, ldb, ldc) = ((ta ? m : k) + gap, (tb ? k : n) + gap, n + gap)
+      let a = halves((ta ? k : m) * lda)
+      let b = halves((tb ? n : k) * ldb)
+      let start = random.floats(m * ldc, in: -1...1)
+      var first: [UInt32]?
+      for threads in [1, 2, 3] {
+        let c = Guarded(start)
+        let compute = try Compute(threads: threads, products: .onednn)
+        BLASThreads.withSingleThread {
+          compute.gemm(
+            m, n, k, a: Values(nil, halves: a.p), lda: lda, transposeA: ta,
+            b: Values(nil, halves: b.p), ldb: ldb, transposeB: tb, c: c.p, ldc: ldc, alpha: alpha,
+            beta: beta)
+        }
+        #expect(c.isIntact)
+        let bits = bitPatterns(c.values)
+        #expect(bits == first ?? bits, "threads \(threads)")
+        first = first ?? bits
+        for i in 0..<m {
+          for j in 0..<ldc {
+            let old = start[i * ldc + j]
+            guard j < n else {
+              #expect(c.p[i * ldc + j] == old)
+              continue
+            }
+            var (sum, size) = (Double(beta * old), Double(abs(beta * old)))
+            for l in 0..<k {
+              let term =
+                Double(alpha) * value(a.p[ta ? l * lda + i : i * lda + l])
+                * value(b.p[tb ? j * ldb + l : l * ldb + j])
+              (sum, size) = (sum + term, size + abs(term))
+            }
+            let error = abs(Double(c.p[i * ldc + j]) - sum)
+            if error > (4 + Double(k).squareRoot() / 2) * 0x1p-24 * size {
+              Issue.record("\(i), \(j): \(c.p[i * ldc + j]), not \(sum)")
+            }
+          }
+        }
+      }
+    }
   }
 }
 

@@ -36,7 +36,8 @@ typedef struct lorasc_product {
   int64_t rows;
   int64_t inner;
   int64_t columns;
-  bool is_bfloat16; /* X and W; Y and the sums are float32 */
+  bool is_bfloat16; /* X and W; the sums are float32 */
+  bool rounds;      /* Y in bfloat16, too; else it is float32 */
   bool accumulates; /* Y += X W */
   bool has_bias;    /* (columns), float32 */
 } lorasc_product;
@@ -59,9 +60,9 @@ LORASC_HIDDEN void lorasc_matmul_free(lorasc_matmul *matmul);
 LORASC_HIDDEN void lorasc_matmul_packing(const lorasc_matmul *matmul, lorasc_packing *packing);
 /* Memory that a run needs, 64-byte aligned. */
 LORASC_HIDDEN size_t lorasc_matmul_scratch_bytes(const lorasc_matmul *matmul);
-/* x: float32 or bfloat16; two runs of one lane never at the same time. */
+/* x, y: float32 or bfloat16; two runs of one lane never at the same time. */
 LORASC_HIDDEN bool lorasc_matmul_run(lorasc_matmul *matmul, size_t lane, const void *x,
-                                     const void *packed, const float *bias, float *y,
+                                     const void *packed, const float *bias, void *y,
                                      void *scratch);
 
 /* Packs W (inner, columns), whose element (i, j) is values[i inner_stride + j column_stride],

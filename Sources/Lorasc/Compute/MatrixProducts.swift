@@ -82,7 +82,7 @@ extension MatrixProducts {
     beta: Float = 0
   ) {
     guard m > 0, n > 0 else { return }
-    if let a = a.halves, let b = b.halves,
+    if k > 0, let a = a.halves, let b = b.halves,
       lorasc_onednn_bf16_gemm(
         transposeA, transposeB, Int64(m), Int64(n), Int64(k), alpha, a, Int64(lda), b, Int64(ldb),
         beta, c, Int64(ldc))

@@ -39,7 +39,17 @@ final class PackedProducts {
 
   // MARK: Kinds
 
-  enum Output: Int, CaseIterable { case set, setWithBias, add }
+  /// What becomes of Y: float32, or rounded, which only products in bfloat16 are.
+  enum Output: Int, CaseIterable {
+    case set, setWithBias, add, round, roundWithBias
+
+    var rounds: Bool { self == .round || self == .roundWithBias }
+    var hasBias: Bool { self == .setWithBias || self == .roundWithBias }
+
+    static func of(_ type: ElementType) -> [Output] {
+      allCases.filter { type == .bfloat16 || !$0.rounds }
+    }
+  }
 
   /// Rows of a tile, largest first.
   fileprivate static let tiles = [128, 64, 32, 16]
@@ -65,9 +75,10 @@ final class PackedProducts {
       var packing: lorasc_packing?
       for tile in PackedProducts.tiles {
         var outputs: [Matmul] = []
-        for output in Output.allCases {
+        for output in Output.of(type) {
           product.rows = Int64(tile)
-          product.has_bias = output == .setWithBias
+          product.has_bias = output.hasBias
+          product.rounds = output.rounds
           product.accumulates = output == .add
           let matmul = try Matmul(product, packing, lanes: lanes)
           packing = packing ?? matmul.packing
@@ -79,9 +90,10 @@ final class PackedProducts {
     }
 
     /// - Parameter rows: at most the largest tile
-    fileprivate func matmul(rows: Int, _ output: Output) -> (Matmul, tile: Int) {
+    /// - Returns: one for each output, and the rows that they take
+    fileprivate func products(rows: Int) -> ([Matmul], tile: Int) {
       let index = PackedProducts.tiles.lastIndex { $0 >= rows } ?? 0
-      return (products[index][output.rawValue], PackedProducts.tiles[index])
+      return (products[index], PackedProducts.tiles[index])
     }
   }
 
@@ -125,7 +137,7 @@ final class PackedProducts {
 
     func run(
       lane: Int, _ x: UnsafeRawPointer, _ packed: UnsafeRawPointer, _ bias: UnsafePointer<Float>?,
-      _ y: UnsafeMutablePointer<Float>
+      _ y: UnsafeMutableRawPointer
     ) -> Bool {
       lorasc_matmul_run(
         handle, lane, x, packed, bias, y, scratch.pointer + lane * scratchBytes)
@@ -148,40 +160,55 @@ final class PackedProducts {
 
     func x(_ lane: Int) -> UnsafeMutablePointer<Float> { floats + lane * (inner + columns) }
     func y(_ lane: Int) -> UnsafeMutablePointer<Float> { x(lane) + inner }
+
+    /// The same memory for rounded values.
+    func roundedY(_ lane: Int) -> UnsafeMutablePointer<UInt16> {
+      // Safe: because the memory is raw to all but one tile.
+      UnsafeMutableRawPointer(y(lane)).assumingMemoryBound(to: UInt16.self)
+    }
   }
 
   // MARK: The product
 
   fileprivate func multiply(
     _ x: Values, ldx: Int, _ w: PackedMatrix, _ y: Values, ldy: Int, rows: Int,
-    bias: UnsafePointer<Float>?, adds: Bool, _ compute: Compute, adding: TileBody, then: RowsBody
+    bias: UnsafePointer<Float>?, adds: Bool, rounds: Bool, _ compute: Compute, adding: TileBody,
+    then: RowsBody
   ) {
     let (inner, columns) = (w.shape.inner, w.shape.columns)
     let tile = Self.tile(rows: rows, w.shape)
-    let output = adds ? Output.add : bias == nil ? .set : .setWithBias
     compute.forTasks((rows + tile - 1) / tile) { task, lane in
       let start = task * tile
       let count = min(tile, rows - start)
-      let (whole, size) = w.kinds.matmul(rows: count, output)
+      let (outputs, size) = w.kinds.products(rows: count)
       let to = y + start * ldy
       let source = self.source(
         x + start * ldx, ldx, count, inner, isWhole: size == count, lane, compute)
-      if size == count, ldy == columns, let floats = to.floats {
-        if !whole.run(lane: lane, source, w.memory, bias, floats) {
-          Self.fail(floats, count * columns)
-        }
-        adding(start..<start + count, floats)
-        then(start..<start + count, lane)
-        return
+      func run(_ output: Output, _ at: UnsafeMutableRawPointer) -> Bool {
+        outputs[output.rawValue].run(lane: lane, source, w.memory, bias, at)
       }
-      let own = scratch.y(lane)
-      let (matmul, _) = w.kinds.matmul(rows: count, bias == nil ? .set : .setWithBias)
-      if !matmul.run(lane: lane, source, w.memory, bias, own) { Self.fail(own, count * columns) }
-      adding(start..<start + count, own)
-      put(own, count, columns, to, ldy, adds: adds, compute)
+      let isInPlace = size == count && ldy == columns
+      if rounds, let halves = to.halves {
+        let own = isInPlace ? halves : scratch.roundedY(lane)
+        let isDone = run(bias == nil ? .round : .roundWithBias, own)
+        if !isDone { own.update(repeating: Self.roundedNaN, count: count * columns) }
+        if !isInPlace { copy(own, columns, halves, ldy, rows: count, columns: columns) }
+      } else {
+        let floats = isInPlace ? to.floats : nil
+        let own = floats ?? scratch.y(lane)
+        let isDone = run(
+          adds && floats != nil ? .add : bias == nil ? .set : .setWithBias, own)
+        // oneDNN refuses no product that it has made, unless memory is short: the step sees NaN,
+        // says so and stops.
+        if !isDone { own.update(repeating: .nan, count: count * columns) }
+        adding(start..<start + count, own)
+        if floats == nil { put(own, count, columns, to, ldy, adds: adds, compute) }
+      }
       then(start..<start + count, lane)
     }
   }
+
+  private static let roundedNaN: UInt16 = 0x7fc0
 
   /// Adds something to rows of Y, (rows, columns) without gaps, before they are in their place.
   typealias TileBody = (_ rows: Range<Int>, _ y: UnsafeMutablePointer<Float>) -> Void
@@ -197,17 +224,24 @@ final class PackedProducts {
     if type == .float32, let floats = x.floats {
       if isInPlace { return UnsafeRawPointer(floats) }
       let to = own.assumingMemoryBound(to: Float.self)
-      for row in 0..<count { (to + row * inner).update(from: floats + row * ldx, count: inner) }
+      copy(floats, ldx, to, inner, rows: count, columns: inner)
     }
     guard type == .bfloat16 else { return UnsafeRawPointer(own) }
     let to = own.assumingMemoryBound(to: UInt16.self)
     if let halves = x.halves {
       if isInPlace { return UnsafeRawPointer(halves) }
-      for row in 0..<count { (to + row * inner).update(from: halves + row * ldx, count: inner) }
+      copy(halves, ldx, to, inner, rows: count, columns: inner)
     } else if let floats = x.floats {
       compute.kernels.round(floats, ld: ldx, to, ld: inner, rows: count, columns: inner)
     }
     return UnsafeRawPointer(own)
+  }
+
+  private func copy<Element: BitwiseCopyable>(
+    _ from: UnsafePointer<Element>, _ ldFrom: Int, _ to: UnsafeMutablePointer<Element>, _ ldTo: Int,
+    rows: Int, columns: Int
+  ) {
+    for row in 0..<rows { (to + row * ldTo).update(from: from + row * ldFrom, count: columns) }
   }
 
   /// A tile of Y from scratch memory to its place.
@@ -218,21 +252,11 @@ final class PackedProducts {
     if let halves = y.halves {
       compute.kernels.round(own, ld: columns, halves, ld: ldy, rows: count, columns: columns)
     } else if let floats = y.floats {
+      guard adds else { return copy(own, columns, floats, ldy, rows: count, columns: columns) }
       for row in 0..<count {
-        let (from, to) = (own + row * columns, floats + row * ldy)
-        if adds {
-          compute.kernels.axpby(1, from, 1, to, columns)
-        } else {
-          to.update(from: from, count: columns)
-        }
+        compute.kernels.axpby(1, own + row * columns, 1, floats + row * ldy, columns)
       }
     }
-  }
-
-  /// oneDNN refuses no product that it has made, unless memory is short: the step sees NaN, says
-  /// so and stops.
-  private static func fail(_ y: UnsafeMutablePointer<Float>, _ count: Int) {
-    y.update(repeating: .nan, count: count)
   }
 }
 
@@ -273,11 +297,20 @@ final class PackedMatrix {
   ///   - then: what follows on complete rows
   func multiply(
     _ x: Values, ldx: Int, _ y: Values, ldy: Int, rows: Int, bias: UnsafePointer<Float>? = nil,
-    adds: Bool, _ compute: Compute, adding: PackedProducts.TileBody = { _, _ in },
-    then: RowsBody = { _, _ in }
+    adds: Bool, _ compute: Compute, then: RowsBody = { _, _ in }
   ) {
     products.multiply(
-      x, ldx: ldx, self, y, ldy: ldy, rows: rows, bias: bias, adds: adds, compute, adding: adding,
-      then: then)
+      x, ldx: ldx, self, y, ldy: ldy, rows: rows, bias: bias, adds: adds, rounds: y.halves != nil,
+      compute, adding: { _, _ in }, then: then)
+  }
+
+  /// The same with more to add before the sum is rounded.
+  func multiply(
+    _ x: Values, ldx: Int, _ y: Values, ldy: Int, rows: Int, bias: UnsafePointer<Float>? = nil,
+    adds: Bool, _ compute: Compute, adding: PackedProducts.TileBody, then: RowsBody
+  ) {
+    products.multiply(
+      x, ldx: ldx, self, y, ldy: ldy, rows: rows, bias: bias, adds: adds, rounds: false, compute,
+      adding: adding, then: then)
   }
 }
