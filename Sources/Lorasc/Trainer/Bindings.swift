@@ -85,6 +85,7 @@ struct ExpertMemory {
     let tallest = linear.map(\.outFeatures).max() ?? 0
     scratch = Expert.Scratch(
       projected: try arena.matrix(tokens, largest, "plan.gradient.projected"),
+      transposedB: try arena.matrix(largest, tallest, "plan.gradient.b"),
       input: settings.dropout > 0 ? try arena.matrix(tokens, widest, "plan.dropped") : nil,
       output: settings.usesDoRA ? try arena.matrix(tokens, tallest, "plan.gradient.scaled") : nil,
       rounded: type == .bfloat16

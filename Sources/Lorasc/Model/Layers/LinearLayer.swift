@@ -336,9 +336,17 @@ final class LinearLayer: MatrixLayer {
       c: expert.scratch.projected, ldc: rank)
     if let gradientB = expert.gradientB {
       let projected = expert.projection(expert.projected, rows * rank, by: h, compute)
+      let transposed = expert.scratch.transposedB
       compute.gemm(
-        outFeatures, rank, rows, a: h, lda: ldh, transposeA: true, b: projected, ldb: rank,
-        c: gradientB, ldc: rank, alpha: expert.scale, beta: 1)
+        rank, outFeatures, rows, a: projected, lda: rank, transposeA: true, b: h, ldb: ldh,
+        c: transposed,
+        ldc: outFeatures, alpha: expert.scale)
+      let outFeatures = outFeatures
+      compute.forRows(outFeatures, cost: 10 * rank) { start, end in
+        for row in start..<end {
+          for k in 0..<rank { gradientB[row * rank + k] += transposed[k * outFeatures + row] }
+        }
+      }
     }
     if let gradientA = expert.gradientA {
       let projected = expert.projection(expert.scratch.projected, rows * rank, by: input, compute)
