@@ -1,7 +1,7 @@
 """Training steps against PyTorch + PEFT, on one machine in one run: `make bench`.
 
     python Benchmarks/bench.py [--cases all|quick] [--threads 2] [--steps 20] [--no-compile]
-                               [--parts cases methods texts merge quantized curves]
+                               [--parts cases methods recompute texts merge quantized curves]
 
 Engine and peer take turns in processes of their own, on the same rows, from the same factors,
 with the same optimizer; medians count. Peers: PyTorch's default, and the fastest of eager
@@ -64,7 +64,7 @@ METHODS: dict[str, dict[str, Any]] = {
 """What may cost at most 1.10 times plain LoRA."""
 
 
-PARTS = ("cases", "methods", "texts", "merge", "quantized", "curves")
+PARTS = ("cases", "methods", "recompute", "texts", "merge", "quantized", "curves")
 
 
 class Bench:
@@ -168,6 +168,24 @@ class Bench:
         plain = runners["lora"].median
         ratios = {name: runner.median / plain for name, runner in runners.items()}
         return {"case": case.name, "seconds": plain, "ratios": ratios}
+
+    def recompute(self, case: Case, dtype: str) -> dict[str, Any]:
+        """Memory and time with each layer's forward made again, beside keeping it and the peer."""
+        batch = [cases.made_up_batch(case)]
+        runners = self.pair(case, batch, dtype=dtype)
+        again = self.job(case, batch, dtype=dtype, trainer={"recompute": "layer"})
+        ours = [runners["lorasc"], Runner("lorasc", again)]
+        runners["default"].warm_up(1)
+        take_turns(ours, self.steps)
+        kept, peak = (runner.finish() for runner in ours)
+        peer = runners["default"].finish()
+        return {
+            "case": case.name,
+            "dtype": dtype,
+            "mib": {"kept": kept, "recomputed": peak, "peer": peer},
+            "ratio_memory": peak / peer,
+            "slowdown": ours[1].median / ours[0].median,
+        }
 
     def quantized(self) -> dict[str, Any]:
         """SmolLM2 from its GGUF file, mostly Q4_1, beside the same weights in float32."""
@@ -349,6 +367,18 @@ def main() -> int:
         for found in report["methods"]:
             ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in found["ratios"].items())
             print(f"\n{found['case']}, beside plain LoRA: {ratios}", flush=True)
+    if "recompute" in parts:
+        report["recompute"] = []
+        for case in cases.all_cases():
+            for dtype in PEERS if case.adapters == "q,v r=8" else ():
+                found = bench.recompute(case, dtype)
+                report["recompute"].append(found)
+                print(
+                    f"{found['case']}, {dtype}, with recompute=layer: "
+                    f"{found['mib']['recomputed']:.0f} MiB, {found['ratio_memory']:.2f} of the "
+                    f"peer's, in {found['slowdown']:.2f} of the time",
+                    flush=True,
+                )
     if "texts" in parts:
         report["texts"] = bench.texts()
         padded, grouped = report["texts"]["ratios"].values()

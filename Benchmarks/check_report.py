@@ -54,6 +54,8 @@ def figures(report: dict[str, Any], limits: dict[str, Any]) -> Iterator[Figure]:
     for row in report.get("methods", []):
         for method, limit in limits["methods"].items():
             yield Figure(f"{row['case']}: {method}", row["ratios"][method], limit)
+    for row in report.get("recompute", []):
+        yield Figure(f"{row['case']} recomputed: memory", row["ratio_memory"], limits["recompute"])
     for name, limit in limits["texts"].items():
         if "texts" in report:
             yield Figure(f"texts, {name}", report["texts"]["ratios"][name], limit)

@@ -22,6 +22,7 @@ REPORT: dict[str, Any] = {
         CASE | {"model": "vit-s16", "dtype": "bfloat16"},
     ],
     "methods": [{"case": "minilm", "ratios": {"lora": 1, "dora": 1.0, "lorasc with noise": 1.0}}],
+    "recompute": [{"case": "minilm", "ratio_memory": 0.3}],
     "texts": {"ratios": {"padded": 0.2, "grouped": 0.6}},
     "merge": {"ratio": 0.5},
     "quantized": {"ratio": 1.0},
@@ -46,7 +47,7 @@ def changed(*place: str | int, value: float) -> dict[str, Any]:
 
 def test_within(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, REPORT) == 0
-    assert "12 figures, 0 beyond" in capsys.readouterr().out
+    assert "13 figures, 0 beyond" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,7 @@ def test_within(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("cases", 0, "ratio_default"),
         ("cases", 1, "ratio_memory"),
         ("methods", 0, "ratios", "dora"),
+        ("recompute", 0, "ratio_memory"),
         ("texts", "ratios", "grouped"),
         ("merge", "ratio"),
         ("quantized", "ratio"),

@@ -194,9 +194,10 @@ public enum OptionTable {
     ),
     .init(
       "compute_dtype", .choice, "float32", choices: ["float32", "bfloat16"], .trainer,
-      "What products with the backbone's matrices are computed in. bfloat16 needs oneDNN: X and W "
-        + "are rounded to it, and what a block keeps for its backward is held in it. Sums, the "
-        + "residual stream, attention, factors, their gradients and the optimizer stay float32."),
+      "What products are computed in: those with the backbone's matrices, attention's, and the "
+        + "experts' without dropout and DoRA. bfloat16 needs oneDNN: what they multiply is rounded "
+        + "to it, and what a block keeps for its backward is held in it. Sums, the residual "
+        + "stream, softmax, factors, their gradients and the optimizer stay float32."),
     .init(
       "shuffle", .boolean, "true", .trainer, "A new order of the rows in every epoch."),
     .init(

@@ -19,21 +19,19 @@ final class TokenInputLayer: InputLayer {
   private let normed: UnsafeMutablePointer<Float>
   private let saved: Norm.Saved?
 
+  /// - Parameter given: memory for the hidden states, which the next layer copies; nil: its own
   init(
     _ inputs: Backbone.TokenInputs, _ modules: StackModules, hidden: Int, tokens: Int,
-    _ arena: Arena
+    into given: UnsafeMutablePointer<Float>?, _ arena: Arena
   ) throws {
     tables = inputs.tables.map { (modules.embedding($0.matrix), $0.index) }
     norm = inputs.norm.map { modules.norms[$0] }
     self.hidden = hidden
-    sum = try arena.matrix(tokens, hidden, "plan.embeddings")
-    if inputs.norm == nil {
-      normed = sum
-      saved = nil
-    } else {
-      normed = try arena.matrix(tokens, hidden, "plan.embedded")
-      saved = try Norm.Saved(rows: tokens, columns: hidden, "plan.embedding_norm", arena)
-    }
+    normed = try given ?? arena.matrix(tokens, hidden, "plan.embedded")
+    saved =
+      inputs.norm == nil
+      ? nil : try Norm.Saved(rows: tokens, columns: hidden, "plan.embedding_norm", arena)
+    sum = saved?.sum ?? normed
   }
 
   var isTrained: Bool { norm?.isTrained == true || tables.contains(where: \.layer.isTrained) }
@@ -89,12 +87,12 @@ final class PatchInputLayer: InputLayer {
 
   init(
     _ inputs: Backbone.PatchInputs, _ projection: LinearLayer?, hidden: Int, tokens: Int,
-    _ arena: Arena
+    into given: UnsafeMutablePointer<Float>?, _ arena: Arena
   ) throws {
     self.inputs = inputs
     self.projection = projection
     self.hidden = hidden
-    embedded = try arena.matrix(tokens, hidden, "plan.embedded")
+    embedded = try given ?? arena.matrix(tokens, hidden, "plan.embedded")
   }
 
   var isTrained: Bool { projection?.isTrained == true }

@@ -86,13 +86,6 @@ final class TransformerStack {
     let hidden = backbone.sizes.hidden
     let longest = context ?? min(tokens, backbone.sizes.positions)
     cache = try context.map { try KeyValueCache(backbone, capacity: $0, arena) }
-    input =
-      switch backbone.inputs {
-      case .tokens(let inputs):
-        try TokenInputLayer(inputs, modules, hidden: hidden, tokens: tokens, arena)
-      case .pixels(let inputs):
-        try PatchInputLayer(inputs, modules.patchProjection, hidden: hidden, tokens: tokens, arena)
-      }
     attention = try Attention(
       backbone.sizes, backbone.attention, longest: longest, tokens: tokens, lanes: compute.threads,
       training: training != nil, type: type, arena)
@@ -111,12 +104,14 @@ final class TransformerStack {
     if let training {
       let gradients = try GradientBuffers(backbone, tokens: tokens, type, arena)
       self.gradients = gradients
-      // The forward's branch is over when the backward's begins, and so is what goes into the last
-      // module of the feed-forward, unless that is trained.
+      // The forward's branch is over when the backward's begins, and so is what goes into modules,
+      // unless they are trained.
       branch = gradients.branch
-      if !backbone.blocks.contains(where: { training.matrices.contains($0.down) }) {
-        shared.share(gradients.up, as: "activated")
+      func isFrozen(_ module: (Backbone.Block) -> Int) -> Bool {
+        !backbone.blocks.contains { training.matrices.contains(module($0)) }
       }
+      if isFrozen(\.down) { shared.share(gradients.up, as: "activated") }
+      if isFrozen(\.attentionOutput) { shared.share(gradients.context, as: "context") }
       buffers = try backbone.blocks.enumerated().map { index, block in
         try BlockBuffers(
           backbone, shared, .init(block, training), isInputKept: true, "block.\(index)")
@@ -126,6 +121,16 @@ final class TransformerStack {
       branch = try arena.matrix(tokens, hidden, "plan.branch")
       buffers = [try BlockBuffers(backbone, shared, .nothing, isInputKept: false, "block")]
     }
+    // pre: the first norm copies what goes into it.
+    let given = backbone.placement == .pre ? branch : nil
+    input =
+      switch backbone.inputs {
+      case .tokens(let inputs):
+        try TokenInputLayer(inputs, modules, hidden: hidden, tokens: tokens, into: given, arena)
+      case .pixels(let inputs):
+        try PatchInputLayer(
+          inputs, modules.patchProjection, hidden: hidden, tokens: tokens, into: given, arena)
+      }
     let hasFinal = backbone.finalNorm != nil
     finalSaved =
       hasFinal ? try Norm.Saved(rows: tokens, columns: hidden, "plan.final_norm", arena) : nil
