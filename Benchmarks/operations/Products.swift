@@ -2,7 +2,7 @@
 
 /// Matrix products: the low-rank ones of an adapted module, and whole ones to compare with.
 enum Products {
-  /// Of the adapters X A^T -> P, Y += P B^T, and of their backward G B, dB += G^T P, dA += H^T X,
+  /// Of the adapters X A^T -> P, Y += P B^T, and of their backward G B, P^T G, dA += H^T X,
   /// with X (tokens, hidden), A (rank, hidden), B (hidden, rank), G (tokens, hidden).
   static func lowRank(_ size: Size, rank: Int, _ work: Workspace) -> [Operation] {
     let (tokens, hidden, compute) = (size.tokens, size.hidden, work.compute)
@@ -34,10 +34,10 @@ enum Products {
         compute.gemm(
           tokens, rank, hidden, a: x, lda: hidden, b: factor, ldb: rank, c: y, ldc: rank)
       },
-      make("G^T P", elements: wide + projected + 2 * small, adds: small) {
+      make("P^T G", elements: projected + wide + small) {
         compute.gemm(
-          hidden, rank, tokens, a: x, lda: hidden, transposeA: true, b: narrow, ldb: rank, c: y,
-          ldc: rank, beta: 1)
+          rank, hidden, tokens, a: narrow, lda: rank, transposeA: true, b: x, ldb: hidden, c: y,
+          ldc: hidden)
       },
       make("H^T X", elements: projected + wide + 2 * small, adds: small) {
         compute.gemm(

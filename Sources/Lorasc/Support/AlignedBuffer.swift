@@ -44,16 +44,16 @@ final class AlignedBuffer<Element>: @unchecked Sendable {
   }
 
   /// From this size on pages come from the kernel, which hands them out zeroed when they are first
-  /// used, and in huge ones where the system has them on request.
-  private static var mapped: Int { 2 << 20 }
+  /// used, and large ones in huge pages where the system has them on request.
+  private static var mapped: Int { 128 << 10 }
+  private static var huge: Int { 2 << 20 }
 
   private static func map(_ bytes: Int) -> (UnsafeMutableRawPointer?, Int32) {
-    let huge = 2 << 20
+    guard bytes >= huge else { return pages(bytes) }
     let (whole, overflow) = bytes.addingReportingOverflow(huge)
     guard !overflow else { return (nil, ENOMEM) }
-    let start = mmap(
-      nil, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    guard let start, start != MAP_FAILED else { return (nil, errno) }
+    let (found, code) = pages(whole)
+    guard let start = found else { return (nil, code) }
     // Huge pages start at multiples of their size; what is left on both sides goes back.
     let page = Int(getpagesize())
     let before = (huge - Int(bitPattern: start) % huge) % huge
@@ -62,6 +62,12 @@ final class AlignedBuffer<Element>: @unchecked Sendable {
     if whole > before + used { munmap(start + before + used, whole - before - used) }
     madvise(start + before, used, MADV_HUGEPAGE)
     return (start + before, 0)
+  }
+
+  private static func pages(_ bytes: Int) -> (UnsafeMutableRawPointer?, Int32) {
+    let start = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let start, start != MAP_FAILED else { return (nil, errno) }
+    return (start, 0)
   }
 
   subscript(index: Int) -> Element {
