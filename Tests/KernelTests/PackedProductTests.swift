@@ -110,6 +110,21 @@ struct PackedProductTests {
     }
   }
 
+  /// nil: this CPU has no such products, which is checked.
+  private func bfloat16Matrix(_ shape: PackedProducts.Shape, _ arena: Arena) throws
+    -> PackedMatrix?
+  {
+    do {
+      let products = try PackedProducts(.bfloat16, [shape], lanes: 2, arena)
+      let matrix = try products.matrix(shape, "w", arena)
+      #expect(matrix != nil)
+      return matrix
+    } catch let error as LorascError where error.status == .unsupported {
+      #expect(!KernelLevel.avx512.isAvailable)
+      return nil
+    }
+  }
+
   /// Values in bfloat16 give what their float32 twins do, rounded; additions come before the
   /// rounding, and what follows sees complete rows, each once.
   @Test(arguments: rows, [0, 5])
@@ -122,13 +137,7 @@ struct PackedProductTests {
     let compute = try Compute(threads: 2, products: .onednn)
     let kernels = compute.kernels
     let arena = Arena()
-    let products: PackedProducts
-    do {
-      products = try PackedProducts(.bfloat16, [shape], lanes: 2, arena)
-    } catch let error as LorascError where error.status == .unsupported {
-      return #expect(!KernelLevel.avx512.isAvailable)
-    }
-    let matrix = try #require(try products.matrix(shape, "w", arena))
+    guard let matrix = try bfloat16Matrix(shape, arena) else { return }
     let halvesOfX = Guarded([UInt16](repeating: 0, count: x.count))
     kernels.f32_to_bf16(x, halvesOfX.p, x.count)
     let floats = Guarded([Float](repeating: .nan, count: rows * ldy))
@@ -175,13 +184,7 @@ struct PackedProductTests {
     let bias = Guarded(random.floats(shape.columns, in: -1...1))
     let compute = try Compute(threads: 2, products: .onednn)
     let arena = Arena()
-    let products: PackedProducts
-    do {
-      products = try PackedProducts(.bfloat16, [shape], lanes: 2, arena)
-    } catch let error as LorascError where error.status == .unsupported {
-      return #expect(!KernelLevel.avx512.isAvailable)
-    }
-    let matrix = try #require(try products.matrix(shape, "w", arena))
+    guard let matrix = try bfloat16Matrix(shape, arena) else { return }
     BLASThreads.withSingleThread { matrix.pack(w, innerStride: 1, columnStride: shape.inner) }
     for bias in [nil, UnsafePointer(bias.p)] {
       let floats = Guarded([Float](repeating: .nan, count: rows * ldy))
