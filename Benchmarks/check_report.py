@@ -55,7 +55,8 @@ def figures(report: dict[str, Any], limits: dict[str, Any]) -> Iterator[Figure]:
         for method, limit in limits["methods"].items():
             yield Figure(f"{row['case']}: {method}", row["ratios"][method], limit)
     for row in report.get("recompute", []):
-        yield Figure(f"{row['case']} recomputed: memory", row["ratio_memory"], limits["recompute"])
+        name = f"{row['case']} {row['dtype']} recomputed: memory"
+        yield Figure(name, row["ratio_memory"], limits["recompute"])
     for name, limit in limits["texts"].items():
         if "texts" in report:
             yield Figure(f"texts, {name}", report["texts"]["ratios"][name], limit)

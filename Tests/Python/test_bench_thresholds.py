@@ -22,7 +22,7 @@ REPORT: dict[str, Any] = {
         CASE | {"model": "vit-s16", "dtype": "bfloat16"},
     ],
     "methods": [{"case": "minilm", "ratios": {"lora": 1, "dora": 1.0, "lorasc with noise": 1.0}}],
-    "recompute": [{"case": "minilm", "ratio_memory": 0.3}],
+    "recompute": [{"case": "minilm", "dtype": "float32", "ratio_memory": 0.3}],
     "texts": {"ratios": {"padded": 0.2, "grouped": 0.6}},
     "merge": {"ratio": 0.5},
     "quantized": {"ratio": 1.0},

@@ -252,16 +252,8 @@ final class LinearLayer: MatrixLayer {
     _ dy: Values, lddy: Int, x: Values, ldx: Int, dx: Values?, lddx: Int, accumulate: Bool = false,
     rows: Int, dropout: DropoutPlan, _ compute: Compute, then: RowsBody = { _, _ in }
   ) {
-    if let gradientBias {
-      let g = product.floats(dy, lddy, rows: rows, .output, compute)
-      compute.kernels.column_sums(g.values, rows, outFeatures, g.ld, gradientBias)
-    }
-    if let gradientWeight {
-      let g = product.floats(dy, lddy, rows: rows, .output, compute)
-      let from = product.floats(x, ldx, rows: rows, .input, compute)
-      compute.gemm(
-        outFeatures, inFeatures, rows, a: g.values, lda: g.ld, transposeA: true, b: from.values,
-        ldb: from.ld, c: gradientWeight, ldc: inFeatures, beta: 1)
+    if gradientBias != nil || gradientWeight != nil {
+      addFullGradients(dy, lddy, x, ldx, rows: rows, compute)
     }
     guard expertActive, let expert else {
       guard let dx else { return }
@@ -291,6 +283,21 @@ final class LinearLayer: MatrixLayer {
     }
     product.round(to.values, dx, lddx, rows: rows, .input, compute)
     compute.forRanges(rows, cost: 8 * inFeatures) { then($0..<$1, $2) }
+  }
+
+  /// dW and db, from values as float32.
+  private func addFullGradients(
+    _ dy: Values, _ lddy: Int, _ x: Values, _ ldx: Int, rows: Int, _ compute: Compute
+  ) {
+    let g = product.floats(dy, lddy, rows: rows, .output, compute)
+    if let gradientBias {
+      compute.kernels.column_sums(g.values, rows, outFeatures, g.ld, gradientBias)
+    }
+    guard let gradientWeight else { return }
+    let from = product.floats(x, ldx, rows: rows, .input, compute)
+    compute.gemm(
+      outFeatures, inFeatures, rows, a: g.values, lda: g.ld, transposeA: true, b: from.values,
+      ldb: from.ld, c: gradientWeight, ldc: inFeatures, beta: 1)
   }
 
   /// H; with DoRA dm is added on the way.
@@ -339,8 +346,7 @@ final class LinearLayer: MatrixLayer {
       let transposed = expert.scratch.transposedB
       compute.gemm(
         rank, outFeatures, rows, a: projected, lda: rank, transposeA: true, b: h, ldb: ldh,
-        c: transposed,
-        ldc: outFeatures, alpha: expert.scale)
+        c: transposed, ldc: outFeatures, alpha: expert.scale)
       let outFeatures = outFeatures
       compute.forRows(outFeatures, cost: 10 * rank) { start, end in
         for row in start..<end {

@@ -30,8 +30,8 @@ struct Expert {
   struct Scratch {
     /// (tokens, r): dY B
     let projected: UnsafeMutablePointer<Float>
-    /// (r, out): what is added to dB, transposed: products with few columns take up to twice the
-    /// time of those with few rows
+    /// (r, out): what is added to dB, transposed: oneDNN's float32 products with few columns take
+    /// up to twice the time of those with few rows
     let transposedB: UnsafeMutablePointer<Float>
     /// (tokens, in): the input after dropout; nil without dropout and DoRA
     let input: UnsafeMutablePointer<Float>?
