@@ -36,20 +36,23 @@ func activationBackward(
   }
 }
 
-// MARK: GELU, x Phi(x)
+// MARK: GELU, x Phi(x). With a = |x| and the lower tail Phi(-a): max(x, 0) - a Phi(-a).
 
 @_transparent
 func geluForward(_ x: Lanes) -> Lanes {
-  x * normalDistribution(x).cumulative
+  let a = atMost(magnitude(x), 15)
+  return multiplyAdd(-a, normalTail(a).tail, atLeast(x, 0))
 }
 
-/// Phi(x) + x phi(x), phi(x) = exp(-x^2 / 2) / sqrt(2 pi). Beyond |x| = 15 the
-/// slope is 0 or 1 to the last bit; the bound keeps inf from making 0 * inf.
+/// Phi(x) + x phi(x), phi(x) = exp(-x^2 / 2) / sqrt(2 pi): t = Phi(-a) - a phi(a) left of 0, 1 - t
+/// right of it. Beyond a = 15 the slope is 0 or 1 to the last bit.
 @_transparent
 func geluBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
-  let bounded = atLeast(atMost(x, 15), -15)
-  let (cumulative, e) = normalDistribution(bounded)
-  return dy * multiplyAdd(bounded * Lanes(repeating: 0.3989422804), e, cumulative)
+  let a = atMost(magnitude(x), 15)
+  let (tail, e) = normalTail(a)
+  let t = multiplyAdd(a * Lanes(repeating: -0.3989422804), e, tail)
+  let right = Lanes(repeating: 1) - t
+  return dy * t.replacing(with: right, where: x .> Lanes(repeating: 0))
 }
 
 // MARK: GELU, tanh form: x (1 + tanh t) / 2 = x / (1 + exp(-2t)),

@@ -9,6 +9,7 @@ typealias IntLanes = SIMD16<Int32>
 typealias WordLanes = SIMD16<UInt32>
 typealias HalfLanes = SIMD16<UInt16>
 typealias DoubleLanes = SIMD16<Double>
+typealias LongLanes = SIMD16<Int64>
 typealias LaneMask = SIMDMask<IntLanes>
 
 // Computed: a stored global would be initialised lazily, under a lock.
@@ -86,6 +87,13 @@ func loadStart(_ p: UnsafePointer<Float>, _ n: Int) -> Lanes {
   return v
 }
 
+/// The low n <= 16 lanes.
+@inline(__always)
+func storeStart(_ v: Lanes, _ p: UnsafeMutablePointer<Float>, _ n: Int) {
+  if n == 16 { return store(v, p) }
+  for i in 0..<n { p[i] = v[i] }
+}
+
 // MARK: Lane arithmetic
 
 /// min(v, bound) that keeps NaN.
@@ -129,12 +137,21 @@ func sumOfLanes(_ v: Lanes) -> Float {
   return two.x + two.y
 }
 
+/// Whole vectors at each step: of halves the compiler takes the comparison apart.
 @inline(__always)
 func largestLane(_ v: Lanes) -> Float {
-  let eight = v.lowHalf.replacing(with: v.highHalf, where: v.highHalf .> v.lowHalf)
-  let four = eight.lowHalf.replacing(with: eight.highHalf, where: eight.highHalf .> eight.lowHalf)
-  let two = four.lowHalf.replacing(with: four.highHalf, where: four.highHalf .> four.lowHalf)
-  return two.y > two.x ? two.y : two.x
+  let pairs = larger(v, exchanged(v, 8))
+  let fours = larger(pairs, exchanged(pairs, 4))
+  let eights = larger(fours, exchanged(fours, 2))
+  return larger(eights, exchanged(eights, 1))[0]
+}
+
+/// Lane i of the result is lane i ^ d of v.
+@inline(__always)
+private func exchanged(_ v: Lanes, _ d: Int) -> Lanes {
+  Lanes(
+    v[d], v[1 ^ d], v[2 ^ d], v[3 ^ d], v[4 ^ d], v[5 ^ d], v[6 ^ d], v[7 ^ d], v[8 ^ d], v[9 ^ d],
+    v[10 ^ d], v[11 ^ d], v[12 ^ d], v[13 ^ d], v[14 ^ d], v[15 ^ d])
 }
 
 // MARK: Conversions, lane by lane: the compiler makes one instruction of each
@@ -145,6 +162,23 @@ func doubles(_ v: Lanes) -> DoubleLanes {
     Double(v[0]), Double(v[1]), Double(v[2]), Double(v[3]), Double(v[4]), Double(v[5]),
     Double(v[6]), Double(v[7]), Double(v[8]), Double(v[9]), Double(v[10]), Double(v[11]),
     Double(v[12]), Double(v[13]), Double(v[14]), Double(v[15]))
+}
+
+@inline(__always)
+func doubles(_ v: LongLanes) -> DoubleLanes {
+  DoubleLanes(
+    Double(v[0]), Double(v[1]), Double(v[2]), Double(v[3]), Double(v[4]), Double(v[5]),
+    Double(v[6]), Double(v[7]), Double(v[8]), Double(v[9]), Double(v[10]), Double(v[11]),
+    Double(v[12]), Double(v[13]), Double(v[14]), Double(v[15]))
+}
+
+/// To the nearest.
+@inline(__always)
+func singles(_ v: DoubleLanes) -> Lanes {
+  Lanes(
+    Float(v[0]), Float(v[1]), Float(v[2]), Float(v[3]), Float(v[4]), Float(v[5]), Float(v[6]),
+    Float(v[7]), Float(v[8]), Float(v[9]), Float(v[10]), Float(v[11]), Float(v[12]), Float(v[13]),
+    Float(v[14]), Float(v[15]))
 }
 
 @inline(__always)

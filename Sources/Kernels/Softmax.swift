@@ -6,54 +6,77 @@ func softmaxForward(
   _ lse: UnsafeMutablePointer<Float>?
 ) {
   guard cols > 0 else { return }
-  for r in 0..<max(rows, 0) {
-    let row = x + r * ld
-    let (largest, total) = exponentials(row, cols, scale)
-    let inverse = Lanes(repeating: Float(1 / Double(total)))
-    @inline(__always)
-    func normalized(_ v: Lanes) -> Lanes { v * inverse }
-    map(UnsafePointer(row), row, cols, normalized)
-    if let lse {
-      lse[r] = total > 0 ? Float(Double(largest) + logarithm(Double(total))) : .nan
-    }
+  // Pass by pass over the rows of a block: what one row waits for, another computes.
+  let most = min(16, max(1, 4096 / cols))
+  var start = 0
+  while start < rows {
+    let count = min(most, rows &- start)
+    softmaxBlock(x + start * ld, count, cols, ld, scale, lse.map { $0 + start })
+    start &+= count
   }
 }
 
-/// x = exp(scale x - largest); the largest scale x and the sum of the results.
+/// At most 16 rows, each with its largest element and its sum in a lane.
 @inline(__always)
-private func exponentials(
-  _ x: UnsafeMutablePointer<Float>, _ n: Int, _ scale: Float
-) -> (largest: Float, total: Float) {
-  let whole = n & ~15
+private func softmaxBlock(
+  _ x: UnsafeMutablePointer<Float>, _ rows: Int, _ cols: Int, _ ld: Int, _ scale: Float,
+  _ lse: UnsafeMutablePointer<Float>?
+) {
   let k = Lanes(repeating: scale)
-  let lowest = Lanes(repeating: -.infinity)
-  var end = lowest
-  var top = lowest
-  if whole != n {
-    end = loadEnd(x, n)
-    top = lowest.replacing(with: end * k, where: newLanes(n))
+  var largest = Lanes(repeating: 0)
+  for r in 0..<rows { largest[r] = largestElement(x + r * ld, cols, k) }
+  var totals = Lanes(repeating: 1)
+  for r in 0..<rows { totals[r] = exponentials(x + r * ld, cols, k, -largest[r]) }
+  let inverses = Lanes(repeating: 1) / totals
+  for r in 0..<rows {
+    let inverse = Lanes(repeating: inverses[r])
+    @inline(__always)
+    func normalized(_ v: Lanes) -> Lanes { v * inverse }
+    map(UnsafePointer(x + r * ld), x + r * ld, cols, normalized)
   }
+  guard let lse else { return }
+  let logarithms = singles(doubles(largest) + logarithm(doubles(totals)))
+  let isNumber = totals .> Lanes(repeating: 0)
+  let nan = Lanes(repeating: .nan)
+  storeStart(nan.replacing(with: logarithms, where: isNumber), lse, rows)
+}
+
+/// The largest scale x.
+@inline(__always)
+private func largestElement(_ x: UnsafeMutablePointer<Float>, _ n: Int, _ scale: Lanes) -> Float {
+  let whole = n & ~15
+  var top = Lanes(repeating: -.infinity)
+  if whole != n { top = top.replacing(with: loadEnd(x, n) * scale, where: newLanes(n)) }
   var i = 0
   while i < whole {
-    top = larger(load(x, i) * k, top)
+    top = larger(load(x, i) * scale, top)
     i &+= 16
   }
-  let largest = largestLane(top)
-  let shift = Lanes(repeating: -largest)
+  return largestLane(top)
+}
+
+/// x = exp(scale x + shift); their sum.
+@inline(__always)
+private func exponentials(
+  _ x: UnsafeMutablePointer<Float>, _ n: Int, _ scale: Lanes, _ shift: Float
+) -> Float {
+  let whole = n & ~15
+  let shift = Lanes(repeating: shift)
+  let end = whole != n ? loadEnd(x, n) : shift
   var sum = Lanes(repeating: 0)
-  i = 0
+  var i = 0
   while i < whole {
-    let e = exponential(multiplyAdd(load(x, i), k, shift))
+    let e = negativeExponential(multiplyAdd(load(x, i), scale, shift))
     store(e, x, i)
     sum += e
     i &+= 16
   }
   if whole != n {
-    let e = exponential(multiplyAdd(end, k, shift))
+    let e = negativeExponential(multiplyAdd(end, scale, shift))
     storeEnd(e, x, n)
     sum += Lanes(repeating: 0).replacing(with: e, where: newLanes(n))
   }
-  return (largest, sumOfLanes(sum))
+  return sumOfLanes(sum)
 }
 
 /// x = exp(scale x - lse).
@@ -67,7 +90,7 @@ func softmaxAgain(
     let shift = Lanes(repeating: -lse[r * lseStride])
     let row = x + r * ld
     @inline(__always)
-    func probability(_ v: Lanes) -> Lanes { exponential(multiplyAdd(v, k, shift)) }
+    func probability(_ v: Lanes) -> Lanes { negativeExponential(multiplyAdd(v, k, shift)) }
     map(UnsafePointer(row), row, cols, probability)
   }
 }

@@ -144,7 +144,8 @@ import Testing
 @Suite struct SoftmaxTests {
   static let shapes = [
     (0, 4, 4), (1, 1, 1), (3, 1, 5), (2, 2, 2), (3, 15, 15), (3, 16, 20), (4, 17, 17), (3, 33, 40),
-    (5, 64, 64), (2, 127, 130), (2, 500, 512),
+    (5, 64, 64), (2, 127, 130), (2, 500, 512), (16, 64, 64), (17, 64, 70), (40, 33, 40),
+    (3, 1500, 1500), (2, 5000, 5001),
   ]
 
   /// Rows of `cols` elements `ld` apart; what lies between must stay.
@@ -244,13 +245,13 @@ import Testing
     }
   }
 
-  /// exp itself, through `softmax_again` with lse 0.
+  /// exp of what is not above 0, through `softmax_again` with lse 0. (SiLU has the other one.)
   @Test(arguments: levels)
   func exponential(level: KernelLevel) throws {
     let kernels = try level.table()
     let lse: [Float] = [0]
     var x: [Float] = []
-    for i in -1_040_000...890_000 { x.append(Float(i) / 10000) }
+    for i in -873_300...0 { x.append(Float(i) / 10000) }
     let y = Guarded(x)
     kernels.softmax_again(y.p, 1, x.count, x.count, 1, lse, 1)
     var worst = (0.0, Float(0))
@@ -259,11 +260,10 @@ import Testing
     }
     #expect(worst.0 <= 1, "\(worst)")
 
-    let special = Guarded([-.infinity, -1e30, -200, 0, -0.0, 88.8, 200, 1e30, .infinity, .nan])
-    kernels.softmax_again(special.p, 1, 10, 10, 1, lse, 1)
+    let special = Guarded([-.infinity, -1e30, -200, -104, -88, 0, -0.0, .nan])
+    kernels.softmax_again(special.p, 1, 8, 8, 1, lse, 1)
     let values = special.values
-    #expect(
-      Array(values.dropLast()) == [0, 0, 0, 1, 1, .infinity, .infinity, .infinity, .infinity])
-    #expect(values[9].isNaN)
+    #expect(Array(values.dropLast()) == [0, 0, 0, 0, 0, 1, 1])
+    #expect(values[7].isNaN)
   }
 }

@@ -104,7 +104,8 @@ typedef struct lorasc_kernels {
   /* x[r,:] = softmax(scale * x[r,:]); lse[r] = log sum exp(scale * x[r,:]) (lse may be NULL). */
   void (*softmax_forward)(float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float scale,
                           float *LORASC_NULLABLE lse);
-  /* x[r,c] = exp(scale * x[r,c] - lse[r * lse_stride]): the same probabilities again. */
+  /* x[r,c] = exp(scale * x[r,c] - lse[r * lse_stride]): the same probabilities again. No lse is
+   * below its row's largest scale * x; results below the smallest normal number are 0. */
   void (*softmax_again)(float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float scale,
                         const float *lse, ptrdiff_t lse_stride);
   /* dp[r,c] = scale * p[r,c] * (dp[r,c] - delta[r * delta_stride]). */
