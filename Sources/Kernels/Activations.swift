@@ -36,7 +36,8 @@ func activationBackward(
   }
 }
 
-// MARK: GELU, x Phi(x). With a = |x| and the lower tail Phi(-a): max(x, 0) - a Phi(-a).
+// MARK: GELU, x Phi(x). With a = |x| and the lower tail Phi(-a): max(x, 0) - a Phi(-a). Beyond
+// a = 15 the tail is 0; the bound keeps inf from making inf * 0.
 
 @_transparent
 func geluForward(_ x: Lanes) -> Lanes {

@@ -29,7 +29,7 @@ private func reduced(_ x: Lanes) -> (n: IntLanes, r: Lanes) {
   return (n, r)
 }
 
-/// 1 + (exp(r) - 1)
+/// exp(r) on |r| <= ln(2) / 2
 @_transparent
 private func fraction(_ r: Lanes) -> Lanes {
   multiplyAdd(r * r, exponentialTail(r), r) + Lanes(repeating: 1)
