@@ -42,6 +42,7 @@ func kernels(_ name: String, level: String, cpu: [String] = []) -> Target {
   let avx2 = ["-Xcc", "-mavx2", "-target-cpu", "haswell", "-D", "LORASC_FMA"]
   let avx512 = [
     "-target-cpu", "skylake-avx512", "-Xcc", "-mprefer-vector-width=512", "-D", "LORASC_FMA",
+    "-D", "LORASC_TABLES",
   ]
 #else
   let avx2: [String] = []

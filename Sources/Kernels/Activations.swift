@@ -93,7 +93,7 @@ func reluBackward(_ x: Lanes, _ dy: Lanes) -> Lanes {
 
 @_transparent
 func siluForward(_ x: Lanes) -> Lanes {
-  x / (Lanes(repeating: 1) + exponential(-x))
+  x / (Lanes(repeating: 1) + exponential(atMost(-x, 89)))
 }
 
 /// s (1 + x (1 - s)); 0 or 1 to the last bit beyond 110.

@@ -1,3 +1,5 @@
+import CSupport
+
 // The vector vocabulary of the kernels: 16 float32 lanes, whatever registers the
 // CPU level has. Everything here is `@inline(__always)` and works on concrete
 // types: generic members of the standard library's SIMD types (`sum()`,
@@ -127,6 +129,14 @@ func withSign(of sign: Lanes, _ size: Lanes) -> Lanes {
 
 @inline(__always)
 func larger(_ a: Lanes, _ b: Lanes) -> Lanes { b.replacing(with: a, where: a .> b) }
+
+#if LORASC_TABLES
+  /// Lane i is element index[i] mod 32 of `low` and then `high`.
+  @inline(__always)
+  func chosen(_ low: Lanes, _ high: Lanes, _ index: IntLanes) -> Lanes {
+    lorasc_lanes_chosen(low, high, index)
+  }
+#endif
 
 /// The lanes' sum, halves first.
 @inline(__always)

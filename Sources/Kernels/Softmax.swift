@@ -66,13 +66,13 @@ private func exponentials(
   var sum = Lanes(repeating: 0)
   var i = 0
   while i < whole {
-    let e = negativeExponential(multiplyAdd(load(x, i), scale, shift))
+    let e = exponential(multiplyAdd(load(x, i), scale, shift))
     store(e, x, i)
     sum += e
     i &+= 16
   }
   if whole != n {
-    let e = negativeExponential(multiplyAdd(end, scale, shift))
+    let e = exponential(multiplyAdd(end, scale, shift))
     storeEnd(e, x, n)
     sum += Lanes(repeating: 0).replacing(with: e, where: newLanes(n))
   }
@@ -90,7 +90,7 @@ func softmaxAgain(
     let shift = Lanes(repeating: -lse[r * lseStride])
     let row = x + r * ld
     @inline(__always)
-    func probability(_ v: Lanes) -> Lanes { negativeExponential(multiplyAdd(v, k, shift)) }
+    func probability(_ v: Lanes) -> Lanes { exponential(multiplyAdd(v, k, shift)) }
     map(UnsafePointer(row), row, cols, probability)
   }
 }

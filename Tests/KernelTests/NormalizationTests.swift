@@ -245,7 +245,7 @@ import Testing
     }
   }
 
-  /// exp of what is not above 0, through `softmax_again` with lse 0. (SiLU has the other one.)
+  /// exp of what is not above 0, through `softmax_again` with lse 0.
   @Test(arguments: levels)
   func exponential(level: KernelLevel) throws {
     let kernels = try level.table()
