@@ -77,10 +77,11 @@ bench: python ## Training steps against PyTorch + PEFT, in turn (CASES=quick: fi
 bench-check: python ## Compare build/bench/report.json with Benchmarks/thresholds.json
 	@$(python) Benchmarks/check_report.py
 
-bench-step: python ## Time training steps on MiniLM from C
+bench-step: python ## Time training steps on MiniLM, and the start, from C
 	@mkdir -p build/bench
 	@$(CC) $(strict_c) -O2 Benchmarks/step.c $(link_lorasc) -o build/bench/step
-	@build/bench/step "$$($(model_folder))"
+	@build/bench/step "$$($(model_folder))" 0 float32
+	@build/bench/step "$$($(model_folder))" 0 bfloat16
 
 bench-growth: python ## Time and memory of a step over batch, length, rank, layers, threads: docs/growth.svg
 	@scripts/system-packages fortunes libdnnl2
