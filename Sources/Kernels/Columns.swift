@@ -1,26 +1,105 @@
-// Columns weighed or multiplied with each other, for layers with a factor an output.
+// Layers with a factor an output: columns are weighed.
 
-/// y[r,c] = k[c] x[r,c] + beta y[r,c], beta 0 or 1; beta = 0 never reads y.
+/// kept = y, then y = k y + bias by columns.
 func scaleColumns(
-  _ k: UnsafePointer<Float>, _ x: UnsafePointer<Float>, _ beta: Float,
-  _ y: UnsafeMutablePointer<Float>, _ rows: Int, _ cols: Int, _ ldx: Int, _ ldy: Int
+  _ k: UnsafePointer<Float>, _ bias: UnsafePointer<Float>?, _ y: UnsafeMutablePointer<Float>,
+  _ kept: UnsafeMutablePointer<Float>, _ rows: Int, _ cols: Int, _ ldy: Int, _ ldkept: Int
 ) {
   guard cols > 0 else { return }
-  for r in 0..<max(rows, 0) {
-    let (from, to) = (x + r * ldx, y + r * ldy)
-    if beta == 0 {
-      map(k, from, to, cols, multiplied)
-    } else {
-      addMultiplied(k, from, to, cols)
-    }
-  }
+  for r in 0..<max(rows, 0) { scaleRow(k, bias, y + r * ldy, kept + r * ldkept, cols) }
 }
 
 @inline(__always)
-private func multiplied(_ a: Lanes, _ b: Lanes) -> Lanes { a * b }
+private func scaleRow(
+  _ k: UnsafePointer<Float>, _ bias: UnsafePointer<Float>?, _ y: UnsafeMutablePointer<Float>,
+  _ kept: UnsafeMutablePointer<Float>, _ n: Int
+) {
+  let whole = n & ~15
+  let zero = Lanes(repeating: 0)
+  let end = whole != n ? loadEnd(y, n) : zero
+  var i = 0
+  while i < whole {
+    let v = load(y, i)
+    store(v, kept, i)
+    store(multiplyAdd(load(k, i), v, bias.map { load($0, i) } ?? zero), y, i)
+    i &+= 16
+  }
+  if whole != n {
+    storeEnd(end, kept, n)
+    storeEnd(multiplyAdd(loadEnd(k, n), end, bias.map { loadEnd($0, n) } ?? zero), y, n)
+  }
+}
+
+/// dx = k dy; dk += column sums of dy x, in blocks of rows as `columnSums`.
+func scaleColumnsBackward(
+  _ k: UnsafePointer<Float>, _ dy: UnsafePointer<Float>, _ x: UnsafePointer<Float>,
+  _ dx: UnsafeMutablePointer<Float>, _ dk: UnsafeMutablePointer<Float>, _ rows: Int, _ cols: Int,
+  _ lddy: Int, _ ldx: Int, _ lddx: Int
+) {
+  var start = 0
+  while start < rows {
+    let stop = min(start + 64, rows)
+    var c = 0
+    // Four cache lines of a row at a time: rows are far apart.
+    while c + 64 <= cols {
+      scaleBackward(k + c, dy + c, x + c, dx + c, dk + c, start, stop, lddy, ldx, lddx)
+      c += 64
+    }
+    while c < cols {
+      let n = min(16, cols - c)
+      let factors = loadStart(k + c, n)
+      var total = Lanes(repeating: 0)
+      for r in start..<stop {
+        let gradient = loadStart(dy + (r * lddy + c), n)
+        total = multiplyAdd(gradient, loadStart(x + (r * ldx + c), n), total)
+        storeStart(factors * gradient, dx + (r * lddx + c), n)
+      }
+      for i in 0..<n { dk[c + i] += total[i] }
+      c += 16
+    }
+    start = stop
+  }
+}
+
+/// The same of some rows of 64 columns.
+@inline(__always)
+private func scaleBackward(
+  _ k: UnsafePointer<Float>, _ dy: UnsafePointer<Float>, _ x: UnsafePointer<Float>,
+  _ dx: UnsafeMutablePointer<Float>, _ dk: UnsafeMutablePointer<Float>, _ start: Int, _ stop: Int,
+  _ lddy: Int, _ ldx: Int, _ lddx: Int
+) {
+  let factors = (load(k, 0), load(k, 16), load(k, 32), load(k, 48))
+  let zero = Lanes(repeating: 0)
+  var (a, b, c, d) = (zero, zero, zero, zero)
+  for r in start..<stop {
+    let (row, other, to) = (dy + r * lddy, x + r * ldx, dx + r * lddx)
+    let gradients = (load(row, 0), load(row, 16), load(row, 32), load(row, 48))
+    a = multiplyAdd(gradients.0, load(other, 0), a)
+    b = multiplyAdd(gradients.1, load(other, 16), b)
+    c = multiplyAdd(gradients.2, load(other, 32), c)
+    d = multiplyAdd(gradients.3, load(other, 48), d)
+    store(factors.0 * gradients.0, to, 0)
+    store(factors.1 * gradients.1, to, 16)
+    store(factors.2 * gradients.2, to, 32)
+    store(factors.3 * gradients.3, to, 48)
+  }
+  store(load(dk, 0) + a, dk, 0)
+  store(load(dk, 16) + b, dk, 16)
+  store(load(dk, 32) + c, dk, 32)
+  store(load(dk, 48) + d, dk, 48)
+}
+
+/// y += k x by columns.
+func addScaledColumns(
+  _ k: UnsafePointer<Float>, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
+  _ rows: Int, _ cols: Int, _ ldx: Int, _ ldy: Int
+) {
+  guard cols > 0 else { return }
+  for r in 0..<max(rows, 0) { addScaledRow(k, x + r * ldx, y + r * ldy, cols) }
+}
 
 @inline(__always)
-private func addMultiplied(
+private func addScaledRow(
   _ k: UnsafePointer<Float>, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ n: Int
 ) {
   let whole = n & ~15
@@ -32,59 +111,4 @@ private func addMultiplied(
     i &+= 16
   }
   if whole != n { storeEnd(end, y, n) }
-}
-
-/// out[c] += sum over r of x[r,c] y[r,c], in blocks of rows as `columnSums`.
-func columnDots(
-  _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ rows: Int, _ cols: Int, _ ldx: Int,
-  _ ldy: Int, _ out: UnsafeMutablePointer<Float>
-) {
-  var start = 0
-  while start < rows {
-    let stop = min(start + 64, rows)
-    var c = 0
-    // Four cache lines of a row at a time: rows are far apart.
-    while c + 64 <= cols {
-      addDots(x + c, y + c, start, stop, ldx, ldy, out + c)
-      c += 64
-    }
-    while c < cols {
-      let n = min(16, cols - c)
-      var total = Lanes(repeating: 0)
-      if n == 16 {
-        for r in start..<stop {
-          total = multiplyAdd(load(x, r * ldx + c), load(y, r * ldy + c), total)
-        }
-      } else {
-        for r in start..<stop {
-          total = multiplyAdd(
-            loadStart(x + (r * ldx + c), n), loadStart(y + (r * ldy + c), n), total)
-        }
-      }
-      for i in 0..<n { out[c + i] += total[i] }
-      c += 16
-    }
-    start = stop
-  }
-}
-
-/// out[c] += sum over some r of x[r,c] y[r,c], of 64 columns.
-@inline(__always)
-private func addDots(
-  _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ start: Int, _ stop: Int, _ ldx: Int,
-  _ ldy: Int, _ out: UnsafeMutablePointer<Float>
-) {
-  let zero = Lanes(repeating: 0)
-  var (a, b, c, d) = (zero, zero, zero, zero)
-  for r in start..<stop {
-    let (row, other) = (x + r * ldx, y + r * ldy)
-    a = multiplyAdd(load(row, 0), load(other, 0), a)
-    b = multiplyAdd(load(row, 16), load(other, 16), b)
-    c = multiplyAdd(load(row, 32), load(other, 32), c)
-    d = multiplyAdd(load(row, 48), load(other, 48), d)
-  }
-  store(load(out, 0) + a, out, 0)
-  store(load(out, 16) + b, out, 16)
-  store(load(out, 32) + c, out, 32)
-  store(load(out, 48) + d, out, 48)
 }

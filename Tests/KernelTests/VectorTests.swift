@@ -42,6 +42,53 @@ import Testing
     #expect(bitPatterns(out.values) == bitPatterns(exact) && out.isIntact)
   }
 
+  /// Forward, backward and the form that adds, between rows that are farther apart than they are
+  /// long: k (cols); y, kept, x, dx (rows, cols).
+  @Test(arguments: levels, shapes)
+  func scaledColumns(level: KernelLevel, shape: (Int, Int, Int)) throws {
+    let (rows, cols, ld) = shape
+    let other = cols + 5
+    let kernels = try level.table()
+    var random = TestRandom(4)
+    let (k, bias) = (random.floats(cols), random.floats(cols))
+    let x = random.floats(rows * ld)
+    for given in [bias, nil] {
+      let (y, kept) = (Guarded(x), Guarded(count: rows * other, of: 7))
+      kernels.scale_columns(k, given, y.p, kept.p, rows, cols, ld, other)
+      let exact = (0..<rows * ld).map { i in
+        let c = i % ld
+        guard c < cols else { return Double(x[i]) }
+        return Double(k[c]) * Double(x[i]) + Double(given?[c] ?? 0)
+      }
+      #expect(largestError(y.values, exact) < 2e-7 && y.isIntact)
+      let copy = (0..<rows * other).map { $0 % other < cols ? x[$0 / other * ld + $0 % other] : 7 }
+      #expect(kept.values == copy && kept.isIntact)
+    }
+
+    let (dy, start) = (random.floats(rows * other), random.floats(cols))
+    let (dx, dk) = (Guarded(count: rows * ld, of: 7), Guarded(start))
+    kernels.scale_columns_backward(k, dy, x, dx.p, dk.p, rows, cols, other, ld, ld)
+    let gradients = (0..<rows * ld).map { i in
+      i % ld < cols ? k[i % ld] * dy[i / ld * other + i % ld] : 7
+    }
+    #expect(dx.values == gradients && dx.isIntact)
+    for c in 0..<cols {
+      let terms =
+        [Double(start[c])] + (0..<rows).map { Double(dy[$0 * other + c]) * Double(x[$0 * ld + c]) }
+      let size = terms.reduce(0) { $0 + abs($1) }
+      #expect(abs(Double(dk.values[c]) - terms.reduce(0, +)) <= 1e-6 * size)
+    }
+    #expect(dk.isIntact)
+
+    let total = Guarded(dy)
+    kernels.add_scaled_columns(k, x, total.p, rows, cols, ld, other)
+    let added = (0..<rows * other).map { i in
+      let c = i % other
+      return Double(dy[i]) + (c < cols ? Double(k[c]) * Double(x[i / other * ld + c]) : 0)
+    }
+    #expect(largestError(total.values, added) < 2e-7 && total.isIntact)
+  }
+
   @Test(arguments: levels)
   func fillAndAxpby(level: KernelLevel) throws {
     let kernels = try level.table()

@@ -78,16 +78,13 @@ struct DoRA {
 
   /// y = k ⊙ y + b, of rows that held X V'ᵀ, which stays for the backward.
   ///
-  /// - Parameter y: (rows, out), without gaps, the rows from `first` on
+  /// - Parameter y: (rows, out), rows `ldy` apart, those from `first` on
   func scale(
-    _ y: UnsafeMutablePointer<Float>, first: Int, rows: Int, bias: UnsafePointer<Float>?,
-    outFeatures: Int, _ compute: Compute
+    _ y: UnsafeMutablePointer<Float>, ldy: Int, first: Int, rows: Int,
+    bias: UnsafePointer<Float>?, outFeatures: Int, _ compute: Compute
   ) {
-    let kept = directed + first * outFeatures
-    kept.update(from: y, count: rows * outFeatures)
-    compute.kernels.broadcast_rows(bias, y, rows, outFeatures, outFeatures)
     compute.kernels.scale_columns(
-      factors, kept, 1, y, rows, outFeatures, outFeatures, outFeatures)
+      factors, bias, y, directed + first * outFeatures, rows, outFeatures, ldy, outFeatures)
   }
 
   /// H = k ⊙ G, and dm += Σ_n G ⊙ (X V'ᵀ) / c; `buffers.change` keeps what this added.
@@ -100,19 +97,14 @@ struct DoRA {
     outFeatures: Int, _ compute: Compute
   ) {
     buffers.change.update(repeating: 0, count: outFeatures)
-    let kernels = compute.kernels
-    // By columns, so that each sum has one order; what is read once serves both.
-    let (width, block) = (192, 64)
+    let kernel = compute.kernels.scale_columns_backward
+    // By columns, so that each sum has one order.
+    let width = 192
     compute.forRows((outFeatures + width - 1) / width, cost: 4 * rows * width) { start, end in
       let first = start * width
-      let columns = min(outFeatures, end * width) - first
-      for row in stride(from: 0, to: rows, by: block) {
-        let count = min(block, rows - row)
-        let (at, from) = (row * outFeatures + first, g + row * ldg + first)
-        kernels.column_dots(
-          from, directed + at, count, columns, ldg, outFeatures, buffers.change + first)
-        kernels.scale_columns(factors + first, from, 0, h + at, count, columns, ldg, outFeatures)
-      }
+      kernel(
+        factors + first, g + first, directed + first, h + first, buffers.change + first, rows,
+        min(outFeatures, end * width) - first, ldg, outFeatures, outFeatures)
     }
     for row in 0..<outFeatures {
       buffers.change[row] = buffers.norms[row] > 0 ? buffers.change[row] / buffers.norms[row] : 0

@@ -97,56 +97,50 @@ final class LinearLayer: MatrixLayer {
         adding: { rows, tile in
           addExpert(expert, tile, ldy: outFeatures, rows: rows, compute)
           expert.dora?.scale(
-            tile, first: rows.lowerBound, rows: rows.count, bias: bias, outFeatures: outFeatures,
-            compute)
+            tile, ldy: outFeatures, first: rows.lowerBound, rows: rows.count, bias: bias,
+            outFeatures: outFeatures, compute)
         }, then: then)
     }
     let to = product.floats(of: y, ldy, .output)
-    if let dora = expert.dora {
-      forward(
-        dora, expert, x, ldx, input, ldi, isDropped: isDropped, to.values, to.ld, rows, compute)
+    if let dora = expert.dora, isDropped {
+      forward(dora, expert, x, ldx, input, ldi, to.values, to.ld, rows, compute)
     } else {
-      forwardWeight(
-        x, ldx: ldx, to.values, ldy: to.ld, rows: rows, accumulate: accumulate, compute)
+      product.multiply(
+        x, ldx: ldx, Values(to.values), ldy: to.ld, rows: rows,
+        bias: accumulate || expert.dora != nil ? nil : bias, adds: accumulate, compute)
       addExpert(expert, to.values, ldy: to.ld, rows: rows, compute)
+      if let dora = expert.dora {
+        compute.forRows(rows, cost: 4 * outFeatures) { [bias, outFeatures] start, end in
+          dora.scale(
+            to.values + start * to.ld, ldy: to.ld, first: start, rows: end - start, bias: bias,
+            outFeatures: outFeatures, compute)
+        }
+      }
     }
     product.round(to.values, y, ldy, rows: rows, .output, compute)
     compute.forRanges(rows, cost: 8 * outFeatures) { then($0..<$1, $2) }
   }
 
+  /// DoRA behind a dropout.
   private func forward(
     _ dora: DoRA, _ expert: Expert, _ x: Values, _ ldx: Int, _ input: Values, _ ldi: Int,
-    isDropped: Bool, _ y: UnsafeMutablePointer<Float>, _ ldy: Int, _ rows: Int,
-    _ compute: Compute
+    _ y: UnsafeMutablePointer<Float>, _ ldy: Int, _ rows: Int, _ compute: Compute
   ) {
-    guard isDropped else {
-      product.multiply(
-        x, ldx: ldx, Values(dora.directed), ldy: outFeatures, rows: rows, compute)
-      addExpert(expert, dora.directed, ldy: outFeatures, rows: rows, compute)
-      product.broadcast(bias, y, ldy: ldy, rows: rows, compute)
-      return addScaled(
-        dora.factors, dora.directed, ldx: outFeatures, y, ldy: ldy, rows: rows, compute)
-    }
     product.multiply(
       input, ldx: ldi, Values(dora.directed), ldy: outFeatures, rows: rows, compute)
-    forwardWeight(x, ldx: ldx, y, ldy: ldy, rows: rows, compute)
+    product.multiply(x, ldx: ldx, Values(y), ldy: ldy, rows: rows, bias: bias, compute)
     for row in 0..<rows {
       compute.kernels.axpby(
         -1, dora.directed + row * outFeatures, 1, y + row * ldy, outFeatures)
     }
     addExpert(expert, dora.directed, ldy: outFeatures, rows: rows, compute)
-    addScaled(
-      dora.factors, dora.directed, ldx: outFeatures, y, ldy: ldy, rows: rows, compute)
-  }
-
-  /// y = X Wᵀ + b; accumulating, y += X Wᵀ
-  private func forwardWeight(
-    _ x: Values, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
-    accumulate: Bool = false, _ compute: Compute
-  ) {
-    product.multiply(
-      x, ldx: ldx, Values(y), ldy: ldy, rows: rows, bias: accumulate ? nil : bias,
-      adds: accumulate, compute)
+    let kernel = compute.kernels.add_scaled_columns
+    let (factors, outFeatures) = (dora.factors, outFeatures)
+    compute.forRows(rows, cost: 2 * outFeatures) { start, end in
+      kernel(
+        factors, dora.directed + start * outFeatures, y + start * ldy, end - start, outFeatures,
+        outFeatures, ldy)
+    }
   }
 
   /// y += s (X̃ Aᵀ) Bᵀ from `projected`
@@ -167,19 +161,6 @@ final class LinearLayer: MatrixLayer {
       rows.count, outFeatures, expert.rank, a: expert.projected + rows.lowerBound * expert.rank,
       lda: expert.rank, b: expert.b, ldb: expert.rank, transposeB: true, c: y, ldc: ldy,
       alpha: expert.scale, beta: 1)
-  }
-
-  /// y += k ⊙ x by columns
-  private func addScaled(
-    _ k: UnsafePointer<Float>, _ x: UnsafePointer<Float>, ldx: Int,
-    _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int, _ compute: Compute
-  ) {
-    let kernel = compute.kernels.scale_columns
-    let outFeatures = outFeatures
-    compute.forRows(rows, cost: 2 * outFeatures) { start, end in
-      kernel(
-        k, x + start * ldx, 1, y + start * ldy, end - start, outFeatures, ldx, ldy)
-    }
   }
 
   /// The expert's input: x itself, or in scratch memory x after this module's dropout, which
