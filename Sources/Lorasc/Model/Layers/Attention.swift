@@ -295,6 +295,8 @@ final class Attention {
       let (key, value) = (keyColumn + shared * headSize, valueColumn + shared * headSize)
       let dk = result(dOwn + key, ld: projected, .dk, lane)
       let dv = result(dOwn + value, ld: projected, .dv, lane)
+      clear(dk, length, compute)
+      clear(dv, length, compute)
       for head in shared * group..<(shared + 1) * group {
         let outputs = selected == nil ? first : row
         let query = head * headSize
@@ -303,7 +305,6 @@ final class Attention {
         let pass = Pass(
           q: Rows(values: own + query, ld: projected), k: Rows(values: own + key, ld: projected),
           v: Rows(values: own + value, ld: projected), dq: dq, dk: dk, dv: dv,
-          isFirst: head == shared * group,
           dOutput: Rows(values: dOutput + (outputs * width + query), ld: width),
           logSumExp: logSumExp + head * tokens + outputs, place: row * heads + head,
           length: length, selected: selected)
@@ -327,8 +328,6 @@ final class Attention {
     let dq: Result
     let dk: Result
     let dv: Result
-    /// dK and dV hold nothing yet.
-    let isFirst: Bool
     let dOutput: Rows
     let logSumExp: UnsafePointer<Float>
     let place: Int
@@ -345,14 +344,7 @@ final class Attention {
     let kernels = compute.kernels
     let (p, dp) = (block(lane, 0), block(lane, 1))
     let delta = delta + lane * blockRows
-    // What adds to dK and dV: the first span sets them where it sees every key.
-    var beta: Float = pass.isFirst ? 0 : 1
     forSpans(pass.length, window, pass.selected) { span in
-      if beta == 0, span.columns < pass.length {
-        clear(pass.dk, pass.length, compute)
-        clear(pass.dv, pass.length, compute)
-        beta = 1
-      }
       let place = pass.output(of: span.first)
       let dOut = pass.dOutput + place
       scores(pass.q, span.first, pass.k, span, into: p, compute)
@@ -374,7 +366,7 @@ final class Attention {
       compute.products.gemm(
         span.columns, headSize, span.rows, a: operand(used, span, lane, compute),
         lda: span.columns, transposeA: true, b: dOut, ldb: pass.dOutput.ld, c: pass.dv + span.keys,
-        ldc: pass.dv.ld, beta: beta)
+        ldc: pass.dv.ld, beta: 1)
       for row in 0..<span.rows {
         let start = row * span.columns
         delta[row] = kernels.dot(p + start, dp + start, span.columns)
@@ -387,8 +379,7 @@ final class Attention {
         ldb: pass.k.ld, c: pass.dq + span.first, ldc: pass.dq.ld)
       compute.products.gemm(
         span.columns, headSize, span.rows, a: ds, lda: span.columns, transposeA: true,
-        b: pass.q + span.first, ldb: pass.q.ld, c: pass.dk + span.keys, ldc: pass.dk.ld, beta: beta)
-      beta = 1
+        b: pass.q + span.first, ldb: pass.q.ld, c: pass.dk + span.keys, ldc: pass.dk.ld, beta: 1)
     }
   }
 }
