@@ -84,6 +84,7 @@ func newLanes(_ n: Int) -> LaneMask {
 /// p[0 ..< n], n <= 16, in the low lanes, zeros above.
 @inline(__always)
 func loadStart(_ p: UnsafePointer<Float>, _ n: Int) -> Lanes {
+  if n == 16 { return load(p) }
   var v = Lanes(repeating: 0)
   for i in 0..<n { v[i] = p[i] }
   return v

@@ -18,7 +18,7 @@ func normalTail(_ a: Lanes) -> (tail: Lanes, exponential: Lanes) {
   /// exp(a^2 / 2) Phi(-a), 0 <= a < 15: around the centre of each of 32 segments, the eighths of the
   /// octaves of 1 + a, a polynomial of degree 4; relative error 2e-8, 6e-8 from a = 3 on. A
   /// segment's number is the last two bits of the exponent of 1 + a and the first three of its
-  /// mantissa: 24 to 31 for a < 1, then 0 to 23.
+  /// mantissa: 24 to 31 for a < 1, then 0 to 23. At 15, where exp is 0, any finite value will do.
   @_transparent
   private func scaledTail(_ a: Lanes) -> Lanes {
     let segment = bits(a + Lanes(repeating: 1)) &>> IntLanes(repeating: 20)

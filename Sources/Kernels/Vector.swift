@@ -38,11 +38,7 @@ func columnSums(
     while c < cols {
       let n = min(16, cols - c)
       var a = Lanes(repeating: 0)
-      if n == 16 {
-        for r in start..<stop { a += load(x, r * ld + c) }
-      } else {
-        for r in start..<stop { a += loadStart(x + (r * ld + c), n) }
-      }
+      for r in start..<stop { a += loadStart(x + (r * ld + c), n) }
       for i in 0..<n { out[c + i] += a[i] }
       c += 16
     }

@@ -42,7 +42,7 @@ struct LayerWeight {
   }
 
   /// Y = b, or 0 without one
-  func broadcast(
+  private func broadcast(
     _ bias: UnsafePointer<Float>?, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
     _ compute: Compute
   ) {

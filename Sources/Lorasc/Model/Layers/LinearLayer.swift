@@ -90,10 +90,11 @@ final class LinearLayer: MatrixLayer {
     let (input, ldi, isDropped) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
     project(input, ldi, expert, rows: rows, compute)
     expert.dora?.measure(product, expert, compute)
+    // DoRA sets its bias behind the weighing.
+    let productBias = accumulate || expert.dora != nil ? nil : bias
     if expert.dora == nil || !isDropped, let packed = product.packed?.forward(product.source) {
       return packed.multiply(
-        x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate || expert.dora != nil ? nil : bias,
-        adds: accumulate, compute,
+        x, ldx: ldx, y, ldy: ldy, rows: rows, bias: productBias, adds: accumulate, compute,
         adding: { rows, tile in
           addExpert(expert, tile, ldy: outFeatures, rows: rows, compute)
           expert.dora?.scale(
@@ -106,8 +107,8 @@ final class LinearLayer: MatrixLayer {
       forward(dora, expert, x, ldx, input, ldi, to.values, to.ld, rows, compute)
     } else {
       product.multiply(
-        x, ldx: ldx, Values(to.values), ldy: to.ld, rows: rows,
-        bias: accumulate || expert.dora != nil ? nil : bias, adds: accumulate, compute)
+        x, ldx: ldx, Values(to.values), ldy: to.ld, rows: rows, bias: productBias,
+        adds: accumulate, compute)
       addExpert(expert, to.values, ldy: to.ld, rows: rows, compute)
       if let dora = expert.dora {
         compute.forRows(rows, cost: 4 * outFeatures) { [bias, outFeatures] start, end in
