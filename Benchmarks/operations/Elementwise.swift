@@ -42,12 +42,13 @@ enum Elementwise {
     }
     let layerNorm = forRows(4) { row, at, rows in
       kernels.layer_norm_forward(
-        x + at, residual + at, gamma, beta, 1e-5, sum + at, y + at, mean + row, reciprocal + row,
-        rows, columns)
+        x + at, residual + at, gamma, beta, 1e-5, sum + at, y + at, nil, mean + row,
+        reciprocal + row, rows, columns)
     }
     let rmsNorm = forRows(4) { row, at, rows in
       kernels.rms_norm_forward(
-        x + at, residual + at, gamma, 1e-5, sum + at, y + at, reciprocal + row, rows, columns)
+        x + at, residual + at, gamma, 1e-5, sum + at, y + at, nil, reciprocal + row, rows,
+        columns)
     }
     return [
       // sum = x + residual; mean; (sum - mean)^2 added up; times the reciprocal, gamma, beta.
@@ -60,8 +61,8 @@ enum Elementwise {
         flops: 10 * count, prepare: layerNorm,
         run: forRows(6) { row, at, rows in
           kernels.layer_norm_backward(
-            dy + at, sum + at, gamma, mean + row, reciprocal + row, nil, dx + at, nil, nil, rows,
-            columns)
+            dy + at, sum + at, gamma, mean + row, reciprocal + row, nil, dx + at, nil, nil, nil,
+            rows, columns)
         }),
       Operation(
         name: "RMSNorm forward", size: size.name, shape: shape, bytes: 16 * count + ofRows / 2,
@@ -71,7 +72,7 @@ enum Elementwise {
         flops: 7 * count, prepare: rmsNorm,
         run: forRows(6) { row, at, rows in
           kernels.rms_norm_backward(
-            dy + at, sum + at, gamma, reciprocal + row, nil, dx + at, nil, rows, columns)
+            dy + at, sum + at, gamma, reciprocal + row, nil, dx + at, nil, nil, rows, columns)
         }),
     ]
   }
@@ -83,7 +84,7 @@ enum Elementwise {
     let (kernels, count) = (work.compute.kernels, Double(rows * columns))
     let shape = "\(rows) x \(columns)"
     let (x, dp, lse) = (work.target(0), work.target(1), work.target(2))
-    let (p, delta) = (work.source(0), work.source(2))
+    let p = work.source(0)
     return [
       // scale x - largest, its exponential, the sum, the quotient, and the largest before.
       Operation(
@@ -93,19 +94,18 @@ enum Elementwise {
         run: {
           work.compute.forRows(rows, cost: 8 * columns) { start, end in
             kernels.softmax_forward(
-              x + start * columns, end - start, columns, columns, 0.125, lse + start)
+              x + start * columns, end - start, columns, columns, 0.125, lse + start, nil)
           }
         }),
-      // dp = scale p (dp - delta)
+      // dp = scale p (dp - sum of p dp)
       Operation(
         name: "softmax backward", size: size.name, shape: shape,
-        bytes: 12 * count + 4 * Double(rows), flops: 3 * count,
+        bytes: 12 * count, flops: 5 * count,
         prepare: { work.copy(1, to: 1, rows * columns) },
         run: {
           work.compute.forRows(rows, cost: 2 * columns) { start, end in
             kernels.softmax_backward(
-              p + start * columns, dp + start * columns, end - start, columns, columns, 0.125,
-              delta + start, 1)
+              p + start * columns, dp + start * columns, end - start, columns, columns, 0.125, nil)
           }
         }),
     ]
@@ -130,7 +130,7 @@ enum Elementwise {
         name: name, size: size.name, shape: "\(size.wide)", bytes: 4 * Double(operands) * count,
         flops: Double(flops) * count,
         run: {
-          work.compute.forParts(size.wide, cost: cost) { body($0.start, $0.count) }
+          work.compute.forRows(size.wide, cost: cost) { body($0, $1 - $0) }
         })
     }
     return [

@@ -12,6 +12,19 @@ let tangentKind = Int32(bitPattern: LORASC_ACTIVATION_TANH.rawValue)
 func activationForward(
   _ kind: Int32, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ n: Int
 ) {
+  activate(kind, x, y, n)
+}
+
+func activationForwardBF16(
+  _ kind: Int32, _ x: UnsafePointer<UInt16>, _ y: UnsafeMutablePointer<UInt16>, _ n: Int
+) {
+  activate(kind, x, y, n)
+}
+
+@inline(__always)
+private func activate<E: Element>(
+  _ kind: Int32, _ x: UnsafePointer<E>, _ y: UnsafeMutablePointer<E>, _ n: Int
+) {
   switch kind {
   case geluKind: map(x, y, n, geluForward)
   case geluTanhKind: map(x, y, n, geluTanhForward)
@@ -25,6 +38,21 @@ func activationForward(
 func activationBackward(
   _ kind: Int32, _ x: UnsafePointer<Float>, _ dy: UnsafePointer<Float>,
   _ dx: UnsafeMutablePointer<Float>, _ n: Int
+) {
+  activationGradient(kind, x, dy, dx, n)
+}
+
+func activationBackwardBF16(
+  _ kind: Int32, _ x: UnsafePointer<UInt16>, _ dy: UnsafePointer<UInt16>,
+  _ dx: UnsafeMutablePointer<UInt16>, _ n: Int
+) {
+  activationGradient(kind, x, dy, dx, n)
+}
+
+@inline(__always)
+private func activationGradient<E: Element>(
+  _ kind: Int32, _ x: UnsafePointer<E>, _ dy: UnsafePointer<E>, _ dx: UnsafeMutablePointer<E>,
+  _ n: Int
 ) {
   switch kind {
   case geluKind: map(x, dy, dx, n, geluBackward)

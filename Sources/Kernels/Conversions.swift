@@ -2,42 +2,46 @@
 // level: same bits, and the host's flush-to-zero mode doesn't matter.
 
 @inline(__always)
-private func loadHalves(_ p: UnsafePointer<UInt16>) -> HalfLanes {
+func loadHalves(_ p: UnsafePointer<UInt16>) -> HalfLanes {
   // Safe: because callers keep 16 elements within the array.
   UnsafeRawPointer(p).loadUnaligned(as: HalfLanes.self)
 }
 
 @inline(__always)
+func storeHalves(_ v: HalfLanes, _ p: UnsafeMutablePointer<UInt16>) {
+  // Safe: because callers keep 16 elements within the array.
+  UnsafeMutableRawPointer(p).storeBytes(of: v, as: HalfLanes.self)
+}
+
+@inline(__always)
 private func widen(
   _ x: UnsafePointer<UInt16>, _ y: UnsafeMutablePointer<Float>, _ n: Int,
-  _ f: (WordLanes) -> WordLanes
+  _ f: (HalfLanes) -> Lanes
 ) {
   var i = 0
   while i + 16 <= n {
-    store(unsafeBitCast(f(widened(loadHalves(x + i))), to: Lanes.self), y, i)
+    store(f(loadHalves(x + i)), y, i)
     i &+= 16
   }
   guard i < n else { return }
   var rest = HalfLanes(repeating: 0)
   for j in 0..<(n - i) { rest[j] = x[i + j] }
-  let v = unsafeBitCast(f(widened(rest)), to: Lanes.self)
+  let v = f(rest)
   for j in 0..<(n - i) { y[i + j] = v[j] }
 }
 
 @inline(__always)
 private func narrow(
   _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<UInt16>, _ n: Int,
-  _ f: (WordLanes) -> WordLanes
+  _ f: (Lanes) -> HalfLanes
 ) {
   var i = 0
   while i + 16 <= n {
-    let v = narrowed(f(unsafeBitCast(load(x, i), to: WordLanes.self)))
-    // Safe: because i + 16 <= n.
-    UnsafeMutableRawPointer(y + i).storeBytes(of: v, as: HalfLanes.self)
+    storeHalves(f(load(x, i)), y + i)
     i &+= 16
   }
   guard i < n else { return }
-  let v = narrowed(f(unsafeBitCast(loadStart(x + i, n - i), to: WordLanes.self)))
+  let v = f(loadStart(x + i, n - i))
   for j in 0..<(n - i) { y[i + j] = v[j] }
 }
 
@@ -62,22 +66,24 @@ private func words(_ v: Lanes) -> WordLanes { unsafeBitCast(v, to: WordLanes.sel
 
 // MARK: bfloat16, the top half of a float32
 
-func bf16ToF32(_ x: UnsafePointer<UInt16>, _ y: UnsafeMutablePointer<Float>, _ n: Int) {
-  @inline(__always)
-  func shifted(_ v: WordLanes) -> WordLanes { v &<< all(16) }
-  widen(x, y, n, shifted)
-}
+@inline(__always)
+func float32(_ v: HalfLanes) -> Lanes { floats(widened(v) &<< all(16)) }
 
 /// Nearest even by adding half a unit less one, plus the kept part's last bit; a
 /// NaN is cut and made quiet, rounding could carry it into infinity.
+@inline(__always)
+func bfloat16(_ value: Lanes) -> HalfLanes {
+  let v = words(value)
+  let high = v &>> all(16)
+  let rounded = (v &+ all(0x7fff) &+ (high & all(1))) &>> all(16)
+  return narrowed(select(high | all(0x40), rounded, value .!= value))
+}
+
+func bf16ToF32(_ x: UnsafePointer<UInt16>, _ y: UnsafeMutablePointer<Float>, _ n: Int) {
+  widen(x, y, n, float32)
+}
+
 func f32ToBF16(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<UInt16>, _ n: Int) {
-  @inline(__always)
-  func bfloat16(_ v: WordLanes) -> WordLanes {
-    let high = v &>> all(16)
-    let rounded = (v &+ all(0x7fff) &+ (high & all(1))) &>> all(16)
-    let isNaN = signed(v & all(0x7fff_ffff)) .> IntLanes(repeating: 0x7f80_0000)
-    return select(high | all(0x40), rounded, isNaN)
-  }
   narrow(x, y, n, bfloat16)
 }
 
@@ -88,7 +94,8 @@ func f32ToBF16(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<UInt16>, _ n
 /// (2^-14 + h 2^-24) - 2^-14, which is exact.
 func f16ToF32(_ x: UnsafePointer<UInt16>, _ y: UnsafeMutablePointer<Float>, _ n: Int) {
   @inline(__always)
-  func float32(_ h: WordLanes) -> WordLanes {
+  func single(_ half: HalfLanes) -> Lanes {
+    let h = widened(half)
     let size = (h & all(0x7fff)) &<< all(13)
     let exponent = size & all(0x0f80_0000)
     let normal = size &+ all(112 << 23)
@@ -97,16 +104,17 @@ func f16ToF32(_ x: UnsafePointer<UInt16>, _ y: UnsafeMutablePointer<Float>, _ n:
     let subnormal = words(floats(size &+ all(113 << 23)) - Lanes(repeating: tiny))
     let finite = select(subnormal, normal, signed(exponent) .== IntLanes(repeating: 0))
     let value = select(special, finite, signed(exponent) .== IntLanes(repeating: 0x0f80_0000))
-    return value | ((h & all(0x8000)) &<< all(16))
+    return floats(value | ((h & all(0x8000)) &<< all(16)))
   }
-  widen(x, y, n, float32)
+  widen(x, y, n, single)
 }
 
 /// Below 2^-14 the addition of 0.5 shifts the result's bits to the bottom of the
 /// mantissa and rounds them to nearest even in hardware.
 func f32ToF16(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<UInt16>, _ n: Int) {
   @inline(__always)
-  func float16(_ v: WordLanes) -> WordLanes {
+  func float16(_ single: Lanes) -> HalfLanes {
+    let v = words(single)
     let size = v & all(0x7fff_ffff)
     let odd = (size &>> all(13)) & all(1)
     let normal = (size &- all(112 << 23) &+ all(0xfff) &+ odd) &>> all(13)
@@ -116,7 +124,7 @@ func f32ToF16(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<UInt16>, _ n:
     let nan = all(0x7e00) | ((size &>> all(13)) & all(0x1ff))
     let special = select(nan, all(0x7c00), signed(size) .> IntLanes(repeating: 0x7f80_0000))
     let value = select(special, finite, signed(size) .>= IntLanes(repeating: 143 << 23))
-    return value | ((v &>> all(16)) & all(0x8000))
+    return narrowed(value | ((v &>> all(16)) & all(0x8000)))
   }
   narrow(x, y, n, float16)
 }

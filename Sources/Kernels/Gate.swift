@@ -6,6 +6,21 @@ func gateForward(
   _ kind: Int32, _ gate: UnsafePointer<Float>, _ up: UnsafePointer<Float>,
   _ y: UnsafeMutablePointer<Float>, _ n: Int
 ) {
+  gated(kind, gate, up, y, n)
+}
+
+func gateForwardBF16(
+  _ kind: Int32, _ gate: UnsafePointer<UInt16>, _ up: UnsafePointer<UInt16>,
+  _ y: UnsafeMutablePointer<UInt16>, _ n: Int
+) {
+  gated(kind, gate, up, y, n)
+}
+
+@inline(__always)
+private func gated<E: Element>(
+  _ kind: Int32, _ gate: UnsafePointer<E>, _ up: UnsafePointer<E>, _ y: UnsafeMutablePointer<E>,
+  _ n: Int
+) {
   switch kind {
   case geluKind: gated(gate, up, y, n, geluForward)
   case geluTanhKind: gated(gate, up, y, n, geluTanhForward)
@@ -21,6 +36,22 @@ func gateBackward(
   _ dy: UnsafePointer<Float>, _ dgate: UnsafeMutablePointer<Float>,
   _ dup: UnsafeMutablePointer<Float>, _ n: Int
 ) {
+  gateGradients(kind, gate, up, dy, dgate, dup, n)
+}
+
+func gateBackwardBF16(
+  _ kind: Int32, _ gate: UnsafePointer<UInt16>, _ up: UnsafePointer<UInt16>,
+  _ dy: UnsafePointer<UInt16>, _ dgate: UnsafeMutablePointer<UInt16>,
+  _ dup: UnsafeMutablePointer<UInt16>, _ n: Int
+) {
+  gateGradients(kind, gate, up, dy, dgate, dup, n)
+}
+
+@inline(__always)
+private func gateGradients<E: Element>(
+  _ kind: Int32, _ gate: UnsafePointer<E>, _ up: UnsafePointer<E>, _ dy: UnsafePointer<E>,
+  _ dgate: UnsafeMutablePointer<E>, _ dup: UnsafeMutablePointer<E>, _ n: Int
+) {
   switch kind {
   case geluKind: gateGradients(gate, up, dy, dgate, dup, n, geluForward, geluBackward)
   case geluTanhKind: gateGradients(gate, up, dy, dgate, dup, n, geluTanhForward, geluTanhBackward)
@@ -32,8 +63,8 @@ func gateBackward(
 }
 
 @inline(__always)
-private func gated(
-  _ gate: UnsafePointer<Float>, _ up: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
+private func gated<E: Element>(
+  _ gate: UnsafePointer<E>, _ up: UnsafePointer<E>, _ y: UnsafeMutablePointer<E>,
   _ n: Int, _ f: (Lanes) -> Lanes
 ) {
   @inline(__always)
@@ -43,9 +74,9 @@ private func gated(
 
 /// Everything is loaded before anything is stored: outputs may lie over inputs.
 @inline(__always)
-private func gateGradients(
-  _ gate: UnsafePointer<Float>, _ up: UnsafePointer<Float>, _ dy: UnsafePointer<Float>,
-  _ dgate: UnsafeMutablePointer<Float>, _ dup: UnsafeMutablePointer<Float>, _ n: Int,
+private func gateGradients<E: Element>(
+  _ gate: UnsafePointer<E>, _ up: UnsafePointer<E>, _ dy: UnsafePointer<E>,
+  _ dgate: UnsafeMutablePointer<E>, _ dup: UnsafeMutablePointer<E>, _ n: Int,
   _ f: (Lanes) -> Lanes, _ slope: (Lanes, Lanes) -> Lanes
 ) {
   let whole = n & ~15

@@ -32,20 +32,16 @@ func multiplyAdd(_ a: Lanes, _ b: Lanes, _ c: Lanes) -> Lanes {
 // MARK: Memory
 
 @inline(__always)
-func load(_ p: UnsafePointer<Float>, _ i: Int = 0) -> Lanes {
-  // Safe: because callers keep i + 16 within the array.
-  UnsafeRawPointer(p + i).loadUnaligned(as: Lanes.self)
-}
+func load<E: Element>(_ p: UnsafePointer<E>, _ i: Int = 0) -> Lanes { E.load(p + i) }
 
 @inline(__always)
-func load(_ p: UnsafeMutablePointer<Float>, _ i: Int = 0) -> Lanes {
+func load<E: Element>(_ p: UnsafeMutablePointer<E>, _ i: Int = 0) -> Lanes {
   load(UnsafePointer(p), i)
 }
 
 @inline(__always)
-func store(_ v: Lanes, _ p: UnsafeMutablePointer<Float>, _ i: Int = 0) {
-  // Safe: because callers keep i + 16 within the array.
-  UnsafeMutableRawPointer(p + i).storeBytes(of: v, as: Lanes.self)
+func store<E: Element>(_ v: Lanes, _ p: UnsafeMutablePointer<E>, _ i: Int = 0) {
+  E.store(v, p + i)
 }
 
 // Arrays of n elements are walked as n / 16 whole vectors and, if 16 does not
@@ -57,22 +53,19 @@ func store(_ v: Lanes, _ p: UnsafeMutablePointer<Float>, _ i: Int = 0) {
 
 /// The end vector of p[0 ..< n], n >= 1.
 @inline(__always)
-func loadEnd(_ p: UnsafePointer<Float>, _ n: Int) -> Lanes {
-  if n >= 16 { return load(p, n - 16) }
-  var v = Lanes(repeating: 0)
-  for i in 0..<n { v[16 - n + i] = p[i] }
-  return v
+func loadEnd<E: Element>(_ p: UnsafePointer<E>, _ n: Int) -> Lanes {
+  n >= 16 ? load(p, n - 16) : E.loadFew(p, n)
 }
 
 @inline(__always)
-func loadEnd(_ p: UnsafeMutablePointer<Float>, _ n: Int) -> Lanes {
+func loadEnd<E: Element>(_ p: UnsafeMutablePointer<E>, _ n: Int) -> Lanes {
   loadEnd(UnsafePointer(p), n)
 }
 
 @inline(__always)
-func storeEnd(_ v: Lanes, _ p: UnsafeMutablePointer<Float>, _ n: Int) {
+func storeEnd<E: Element>(_ v: Lanes, _ p: UnsafeMutablePointer<E>, _ n: Int) {
   if n >= 16 { return store(v, p, n - 16) }
-  for i in 0..<n { p[i] = v[16 - n + i] }
+  E.storeFew(v, p, n)
 }
 
 /// True in the lanes of the end vector that no whole vector covers.
@@ -241,25 +234,38 @@ func copied(_ v: Lanes) -> Lanes { v }
 
 /// y = f(x); x may be y.
 @inline(__always)
-func map(
-  _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ n: Int, _ f: (Lanes) -> Lanes
+func map<E: Element>(
+  _ x: UnsafePointer<E>, _ y: UnsafeMutablePointer<E>, _ n: Int, _ f: (Lanes) -> Lanes
 ) {
+  map(x, E.output(y), n, f)
+}
+
+@inline(__always)
+func map<E: Element>(_ x: UnsafePointer<E>, _ y: Output, _ n: Int, _ f: (Lanes) -> Lanes) {
   let whole = n & ~15
   let hasEnd = whole != n
   let end = hasEnd ? loadEnd(x, n) : Lanes(repeating: 0)
   var i = 0
   while i < whole {
-    store(f(load(x, i)), y, i)
+    y.set(f(load(x, i)), i)
     i &+= 16
   }
-  if hasEnd { storeEnd(f(end), y, n) }
+  if hasEnd { y.setEnd(f(end), n) }
 }
 
 /// out = f(x, y); out may be either.
 @inline(__always)
-func map(
-  _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ out: UnsafeMutablePointer<Float>,
-  _ n: Int, _ f: (Lanes, Lanes) -> Lanes
+func map<E: Element>(
+  _ x: UnsafePointer<E>, _ y: UnsafePointer<E>, _ out: UnsafeMutablePointer<E>, _ n: Int,
+  _ f: (Lanes, Lanes) -> Lanes
+) {
+  map(x, y, E.output(out), n, f)
+}
+
+@inline(__always)
+func map<E: Element>(
+  _ x: UnsafePointer<E>, _ y: UnsafePointer<E>, _ out: Output, _ n: Int,
+  _ f: (Lanes, Lanes) -> Lanes
 ) {
   let whole = n & ~15
   let hasEnd = whole != n
@@ -267,8 +273,8 @@ func map(
   let endY = hasEnd ? loadEnd(y, n) : Lanes(repeating: 0)
   var i = 0
   while i < whole {
-    store(f(load(x, i), load(y, i)), out, i)
+    out.set(f(load(x, i), load(y, i)), i)
     i &+= 16
   }
-  if hasEnd { storeEnd(f(endX, endY), out, n) }
+  if hasEnd { out.setEnd(f(endX, endY), n) }
 }

@@ -4,10 +4,12 @@
 func layerNormForward(
   _ x: UnsafePointer<Float>, _ residual: UnsafePointer<Float>?, _ gamma: UnsafePointer<Float>,
   _ beta: UnsafePointer<Float>, _ eps: Float, _ sum: UnsafeMutablePointer<Float>,
-  _ y: UnsafeMutablePointer<Float>, _ mean: UnsafeMutablePointer<Float>?,
-  _ rstd: UnsafeMutablePointer<Float>?, _ rows: Int, _ cols: Int
+  _ y: UnsafeMutablePointer<Float>?, _ rounded: UnsafeMutablePointer<UInt16>?,
+  _ mean: UnsafeMutablePointer<Float>?, _ rstd: UnsafeMutablePointer<Float>?, _ rows: Int,
+  _ cols: Int
 ) {
   guard cols > 0 else { return }
+  let output = Output(y, rounded)
   for r in 0..<max(rows, 0) {
     let row = r * cols
     let s = sum + row
@@ -19,7 +21,7 @@ func layerNormForward(
       rough = average(s, cols)
     }
     let (rest, scale) = moments(s, rough, eps, cols)
-    normalize(s, gamma, beta, y + row, rough, rest, scale, cols)
+    normalize(s, gamma, beta, output + row, rough, rest, scale, cols)
     mean?[r] = rough + rest
     rstd?[r] = scale
   }
@@ -96,7 +98,7 @@ private func moments(
 @inline(__always)
 private func normalize(
   _ s: UnsafeMutablePointer<Float>, _ gamma: UnsafePointer<Float>, _ beta: UnsafePointer<Float>,
-  _ y: UnsafeMutablePointer<Float>, _ rough: Float, _ rest: Float, _ scale: Float, _ n: Int
+  _ y: Output, _ rough: Float, _ rest: Float, _ scale: Float, _ n: Int
 ) {
   let whole = n & ~15
   let end = whole != n ? loadEnd(s, n) : Lanes(repeating: 0)
@@ -104,12 +106,12 @@ private func normalize(
   var i = 0
   while i < whole {
     let standard = ((load(s, i) - m) - d) * k
-    store(multiplyAdd(standard, load(gamma, i), load(beta, i)), y, i)
+    y.set(multiplyAdd(standard, load(gamma, i), load(beta, i)), i)
     i &+= 16
   }
   if whole != n {
     let standard = ((end - m) - d) * k
-    storeEnd(multiplyAdd(standard, loadEnd(gamma, n), loadEnd(beta, n)), y, n)
+    y.setEnd(multiplyAdd(standard, loadEnd(gamma, n), loadEnd(beta, n)), n)
   }
 }
 
@@ -118,17 +120,19 @@ private func normalize(
 func layerNormBackward(
   _ dy: UnsafePointer<Float>, _ sum: UnsafePointer<Float>, _ gamma: UnsafePointer<Float>,
   _ mean: UnsafePointer<Float>, _ rstd: UnsafePointer<Float>, _ add: UnsafePointer<Float>?,
-  _ dx: UnsafeMutablePointer<Float>, _ dgamma: UnsafeMutablePointer<Float>?,
-  _ dbeta: UnsafeMutablePointer<Float>?, _ rows: Int, _ cols: Int
+  _ dx: UnsafeMutablePointer<Float>, _ rounded: UnsafeMutablePointer<UInt16>?,
+  _ dgamma: UnsafeMutablePointer<Float>?, _ dbeta: UnsafeMutablePointer<Float>?, _ rows: Int,
+  _ cols: Int
 ) {
   guard cols > 0 else { return }
+  let output = Output(dx, rounded)
   for r in 0..<max(rows, 0) {
     let (d, s) = (dy + r * cols, sum + r * cols)
     let m = Lanes(repeating: mean[r])
     let k = Lanes(repeating: rstd[r])
     if let dgamma { accumulateScale(d, s, m, k, dgamma, cols) }
     if let dbeta { map(d, UnsafePointer(dbeta), dbeta, cols, added) }
-    inputGradient(d, s, gamma, m, k, add.map { $0 + r * cols }, dx + r * cols, cols)
+    inputGradient(d, s, gamma, m, k, add.map { $0 + r * cols }, output + r * cols, cols)
   }
 }
 
@@ -156,7 +160,7 @@ func accumulateScale(
 @inline(__always)
 private func inputGradient(
   _ dy: UnsafePointer<Float>, _ s: UnsafePointer<Float>, _ gamma: UnsafePointer<Float>, _ m: Lanes,
-  _ k: Lanes, _ add: UnsafePointer<Float>?, _ dx: UnsafeMutablePointer<Float>, _ n: Int
+  _ k: Lanes, _ add: UnsafePointer<Float>?, _ dx: Output, _ n: Int
 ) {
   let whole = n & ~15
   var sumG = Lanes(repeating: 0)
@@ -186,8 +190,8 @@ private func inputGradient(
     let g = load(dy, i) * load(gamma, i)
     let h = (load(s, i) - m) * k
     let gradient = k * ((g - averageG) - h * averageGH)
-    if let add { store(load(add, i) + gradient, dx, i) } else { store(gradient, dx, i) }
+    if let add { dx.set(load(add, i) + gradient, i) } else { dx.set(gradient, i) }
     i &+= 16
   }
-  if whole != n { storeEnd(endAdd + k * ((endG - averageG) - endH * averageGH), dx, n) }
+  if whole != n { dx.setEnd(endAdd + k * ((endG - averageG) - endH * averageGH), n) }
 }

@@ -3,10 +3,12 @@
 
 func rmsNormForward(
   _ x: UnsafePointer<Float>, _ residual: UnsafePointer<Float>?, _ gamma: UnsafePointer<Float>,
-  _ eps: Float, _ sum: UnsafeMutablePointer<Float>, _ y: UnsafeMutablePointer<Float>,
-  _ rstd: UnsafeMutablePointer<Float>?, _ rows: Int, _ cols: Int
+  _ eps: Float, _ sum: UnsafeMutablePointer<Float>, _ y: UnsafeMutablePointer<Float>?,
+  _ rounded: UnsafeMutablePointer<UInt16>?, _ rstd: UnsafeMutablePointer<Float>?, _ rows: Int,
+  _ cols: Int
 ) {
   guard cols > 0 else { return }
+  let output = Output(y, rounded)
   for r in 0..<max(rows, 0) {
     let row = r * cols
     let s = sum + row
@@ -20,7 +22,7 @@ func rmsNormForward(
     let k = Lanes(repeating: scale)
     @inline(__always)
     func scaled(_ value: Lanes, _ weight: Lanes) -> Lanes { value * k * weight }
-    map(s, gamma, y + row, cols, scaled)
+    map(s, gamma, output + row, cols, scaled)
     rstd?[r] = scale
   }
 }
@@ -46,16 +48,18 @@ private func sumOfSquares(_ s: UnsafeMutablePointer<Float>, _ n: Int) -> Float {
 func rmsNormBackward(
   _ dy: UnsafePointer<Float>, _ sum: UnsafePointer<Float>, _ gamma: UnsafePointer<Float>,
   _ rstd: UnsafePointer<Float>, _ add: UnsafePointer<Float>?, _ dx: UnsafeMutablePointer<Float>,
-  _ dgamma: UnsafeMutablePointer<Float>?, _ rows: Int, _ cols: Int
+  _ rounded: UnsafeMutablePointer<UInt16>?, _ dgamma: UnsafeMutablePointer<Float>?, _ rows: Int,
+  _ cols: Int
 ) {
   guard cols > 0 else { return }
+  let output = Output(dx, rounded)
   for r in 0..<max(rows, 0) {
     let (d, s) = (dy + r * cols, sum + r * cols)
     let k = Lanes(repeating: rstd[r])
     if let dgamma { accumulateScale(d, s, Lanes(repeating: 0), k, dgamma, cols) }
     let dot = gradientDot(d, s, gamma, k, cols)
     let average = Lanes(repeating: Float(Double(dot) / Double(cols)))
-    inputGradient(d, s, gamma, k, average, add.map { $0 + r * cols }, dx + r * cols, cols)
+    inputGradient(d, s, gamma, k, average, add.map { $0 + r * cols }, output + r * cols, cols)
   }
 }
 
@@ -82,8 +86,7 @@ private func gradientDot(
 @inline(__always)
 private func inputGradient(
   _ dy: UnsafePointer<Float>, _ s: UnsafePointer<Float>, _ gamma: UnsafePointer<Float>,
-  _ k: Lanes, _ average: Lanes, _ add: UnsafePointer<Float>?, _ dx: UnsafeMutablePointer<Float>,
-  _ n: Int
+  _ k: Lanes, _ average: Lanes, _ add: UnsafePointer<Float>?, _ dx: Output, _ n: Int
 ) {
   let whole = n & ~15
   var end = Lanes(repeating: 0)
@@ -95,8 +98,8 @@ private func inputGradient(
   var i = 0
   while i < whole {
     let gradient = k * (load(dy, i) * load(gamma, i) - load(s, i) * k * average)
-    if let add { store(load(add, i) + gradient, dx, i) } else { store(gradient, dx, i) }
+    if let add { dx.set(load(add, i) + gradient, i) } else { dx.set(gradient, i) }
     i &+= 16
   }
-  if whole != n { storeEnd(end, dx, n) }
+  if whole != n { dx.setEnd(end, n) }
 }

@@ -6,6 +6,23 @@ func rotate(
   _ cosines: UnsafePointer<Float>, _ sines: UnsafePointer<Float>,
   _ positions: UnsafePointer<Int32>, _ direction: Float
 ) {
+  turnHeads(x, rows, heads, headSize, ld, cosines, sines, positions, direction)
+}
+
+func rotateBF16(
+  _ x: UnsafeMutablePointer<UInt16>, _ rows: Int, _ heads: Int, _ headSize: Int, _ ld: Int,
+  _ cosines: UnsafePointer<Float>, _ sines: UnsafePointer<Float>,
+  _ positions: UnsafePointer<Int32>, _ direction: Float
+) {
+  turnHeads(x, rows, heads, headSize, ld, cosines, sines, positions, direction)
+}
+
+@inline(__always)
+private func turnHeads<E: Element>(
+  _ x: UnsafeMutablePointer<E>, _ rows: Int, _ heads: Int, _ headSize: Int, _ ld: Int,
+  _ cosines: UnsafePointer<Float>, _ sines: UnsafePointer<Float>,
+  _ positions: UnsafePointer<Int32>, _ direction: Float
+) {
   let half = headSize / 2
   guard half > 0 else { return }
   for r in 0..<max(rows, 0) {
@@ -18,8 +35,8 @@ func rotate(
 }
 
 @inline(__always)
-private func turn(
-  _ a: UnsafeMutablePointer<Float>, _ b: UnsafeMutablePointer<Float>,
+private func turn<E: Element>(
+  _ a: UnsafeMutablePointer<E>, _ b: UnsafeMutablePointer<E>,
   _ cosines: UnsafePointer<Float>, _ sines: UnsafePointer<Float>, _ direction: Float, _ n: Int
 ) {
   let sign = Lanes(repeating: direction)

@@ -1,17 +1,19 @@
-// Softmax of rows, in place. A row that holds NaN or +inf, or nothing but -inf,
+// Softmax of rows, in place or rounded to bfloat16 elsewhere. A row that holds NaN or +inf, or nothing but -inf,
 // becomes NaN, as in PyTorch: a caller masks with -inf and leaves one key.
 
 func softmaxForward(
   _ x: UnsafeMutablePointer<Float>, _ rows: Int, _ cols: Int, _ ld: Int, _ scale: Float,
-  _ lse: UnsafeMutablePointer<Float>?
+  _ lse: UnsafeMutablePointer<Float>?, _ rounded: UnsafeMutablePointer<UInt16>?
 ) {
   guard cols > 0 else { return }
+  let output = Output(rounded == nil ? x : nil, rounded)
   // Pass by pass over the rows of a block: what one row waits for, another computes.
   let most = min(16, max(1, 4096 / cols))
   var start = 0
   while start < rows {
     let count = min(most, rows &- start)
-    softmaxBlock(x + start * ld, count, cols, ld, scale, lse.map { $0 + start })
+    softmaxBlock(
+      x + start * ld, count, cols, ld, scale, lse.map { $0 + start }, output + start * ld)
     start &+= count
   }
 }
@@ -20,7 +22,7 @@ func softmaxForward(
 @inline(__always)
 private func softmaxBlock(
   _ x: UnsafeMutablePointer<Float>, _ rows: Int, _ cols: Int, _ ld: Int, _ scale: Float,
-  _ lse: UnsafeMutablePointer<Float>?
+  _ lse: UnsafeMutablePointer<Float>?, _ output: Output
 ) {
   let k = Lanes(repeating: scale)
   var largest = Lanes(repeating: 0)
@@ -32,7 +34,7 @@ private func softmaxBlock(
     let inverse = Lanes(repeating: inverses[r])
     @inline(__always)
     func normalized(_ v: Lanes) -> Lanes { v * inverse }
-    map(UnsafePointer(x + r * ld), x + r * ld, cols, normalized)
+    map(UnsafePointer(x + r * ld), output + r * ld, cols, normalized)
   }
   guard let lse else { return }
   let logarithms = singles(doubles(largest) + logarithm(doubles(totals)))
@@ -79,34 +81,35 @@ private func exponentials(
   return sumOfLanes(sum)
 }
 
-/// x = exp(scale x - lse).
+/// x = exp(scale x - lse), rounded too where there is room for it.
 func softmaxAgain(
   _ x: UnsafeMutablePointer<Float>, _ rows: Int, _ cols: Int, _ ld: Int, _ scale: Float,
-  _ lse: UnsafePointer<Float>, _ lseStride: Int
+  _ lse: UnsafePointer<Float>, _ lseStride: Int, _ rounded: UnsafeMutablePointer<UInt16>?
 ) {
   guard cols > 0 else { return }
+  let output = Output(x, rounded)
   let k = Lanes(repeating: scale)
   for r in 0..<max(rows, 0) {
     let shift = Lanes(repeating: -lse[r * lseStride])
-    let row = x + r * ld
     @inline(__always)
     func probability(_ v: Lanes) -> Lanes { exponential(multiplyAdd(v, k, shift)) }
-    map(UnsafePointer(row), row, cols, probability)
+    map(UnsafePointer(x + r * ld), output + r * ld, cols, probability)
   }
 }
 
-/// dp = scale p (dp - delta).
+/// dp = scale p (dp - delta), delta = sum of p dp.
 func softmaxBackward(
   _ p: UnsafePointer<Float>, _ dp: UnsafeMutablePointer<Float>, _ rows: Int, _ cols: Int,
-  _ ld: Int, _ scale: Float, _ delta: UnsafePointer<Float>, _ deltaStride: Int
+  _ ld: Int, _ scale: Float, _ rounded: UnsafeMutablePointer<UInt16>?
 ) {
   guard cols > 0 else { return }
   let k = Lanes(repeating: scale)
+  let output = Output(rounded == nil ? dp : nil, rounded)
   for r in 0..<max(rows, 0) {
-    let shift = Lanes(repeating: delta[r * deltaStride])
-    let row = dp + r * ld
+    let (p, dp) = (p + r * ld, UnsafePointer(dp + r * ld))
+    let shift = Lanes(repeating: dot(p, dp, cols))
     @inline(__always)
     func gradient(_ p: Lanes, _ dp: Lanes) -> Lanes { k * p * (dp - shift) }
-    map(p + r * ld, UnsafePointer(row), row, cols, gradient)
+    map(p, dp, output + r * ld, cols, gradient)
   }
 }

@@ -19,7 +19,7 @@ import Testing
     let gamma = random.floats(cols, in: 0.5...1.5)
     for other in [residual, nil] {
       let (sum, y, rstd) = (Guarded(count: x.count), Guarded(count: x.count), Guarded(count: rows))
-      kernels.rms_norm_forward(x, other, gamma, 1e-5, sum.p, y.p, rstd.p, rows, cols)
+      kernels.rms_norm_forward(x, other, gamma, 1e-5, sum.p, y.p, nil, rstd.p, rows, cols)
       #expect(sum.isIntact && y.isIntact && rstd.isIntact)
       for r in 0..<rows {
         let s = (0..<cols).map { Double(x[r * cols + $0] + (other?[r * cols + $0] ?? 0)) }
@@ -31,7 +31,7 @@ import Testing
         }
       }
       let inPlace = Guarded(x)
-      kernels.rms_norm_forward(inPlace.p, other, gamma, 1e-5, inPlace.p, y.p, nil, rows, cols)
+      kernels.rms_norm_forward(inPlace.p, other, gamma, 1e-5, inPlace.p, y.p, nil, nil, rows, cols)
       #expect(bitPatterns(inPlace.values) == bitPatterns(sum.values))
     }
   }
@@ -48,7 +48,7 @@ import Testing
     for other in [add, nil] {
       let (dx, dg) = (Guarded(count: dy.count), Guarded(start))
       dgamma = start.map(Double.init)
-      kernels.rms_norm_backward(dy, s, gamma, rstd, other, dx.p, dg.p, rows, cols)
+      kernels.rms_norm_backward(dy, s, gamma, rstd, other, dx.p, nil, dg.p, rows, cols)
       for r in 0..<rows {
         let row = r * cols..<(r + 1) * cols
         let h = s[row].map { Double($0) * Double(rstd[r]) }
@@ -64,13 +64,13 @@ import Testing
       #expect(dx.isIntact && dg.isIntact)
       #expect(largestError(dg.values, dgamma) < 4e-6)
       let over = Guarded(dy)
-      kernels.rms_norm_backward(over.p, s, gamma, rstd, other, over.p, nil, rows, cols)
+      kernels.rms_norm_backward(over.p, s, gamma, rstd, other, over.p, nil, nil, rows, cols)
       #expect(bitPatterns(over.values) == bitPatterns(dx.values))
     }
     let sum = Guarded(add)
     let apart = Guarded(count: dy.count)
-    kernels.rms_norm_backward(dy, s, gamma, rstd, sum.p, sum.p, nil, rows, cols)
-    kernels.rms_norm_backward(dy, s, gamma, rstd, add, apart.p, nil, rows, cols)
+    kernels.rms_norm_backward(dy, s, gamma, rstd, sum.p, sum.p, nil, nil, rows, cols)
+    kernels.rms_norm_backward(dy, s, gamma, rstd, add, apart.p, nil, nil, rows, cols)
     #expect(bitPatterns(sum.values) == bitPatterns(apart.values))
   }
 
@@ -86,8 +86,9 @@ import Testing
     let (gamma, mean) = (random.floats(cols), random.floats(rows))
     let rstd = random.floats(rows, in: 0.5...2)
     let (plain, added) = (Guarded(count: dy.count), Guarded(add))
-    kernels.layer_norm_backward(dy, s, gamma, mean, rstd, nil, plain.p, nil, nil, rows, cols)
-    kernels.layer_norm_backward(dy, s, gamma, mean, rstd, added.p, added.p, nil, nil, rows, cols)
+    kernels.layer_norm_backward(dy, s, gamma, mean, rstd, nil, plain.p, nil, nil, nil, rows, cols)
+    kernels.layer_norm_backward(
+      dy, s, gamma, mean, rstd, added.p, added.p, nil, nil, nil, rows, cols)
     #expect(added.isIntact)
     for index in dy.indices {
       #expect(added.values[index] == add[index] + plain.values[index])

@@ -77,27 +77,40 @@ typedef struct lorasc_kernels {
   /* dgate = dy up f'(gate), dup = dy f(gate); dup may be dy, or either may be its own factor. */
   void (*gate_backward)(int32_t kind, const float *gate, const float *up, const float *dy,
                         float *dgate, float *dup, ptrdiff_t n);
+  /* The same of arrays in bfloat16, in float32 arithmetic, results rounded to nearest even. */
+  void (*activation_forward_bf16)(int32_t kind, const uint16_t *x, uint16_t *y, ptrdiff_t n);
+  void (*activation_backward_bf16)(int32_t kind, const uint16_t *x, const uint16_t *dy,
+                                   uint16_t *dx, ptrdiff_t n);
+  void (*gate_forward_bf16)(int32_t kind, const uint16_t *gate, const uint16_t *up, uint16_t *y,
+                            ptrdiff_t n);
+  void (*gate_backward_bf16)(int32_t kind, const uint16_t *gate, const uint16_t *up,
+                             const uint16_t *dy, uint16_t *dgate, uint16_t *dup, ptrdiff_t n);
 
   /* sum = x + residual (residual NULL: sum = x); y = LayerNorm(sum) * gamma + beta.
-     `sum` may equal x. mean, rstd: one per row, both NULL for inference. */
+     `sum` may equal x. y as float32, as bfloat16 in `rounded`, or both: NULL where it isn't
+     wanted. mean, rstd: one per row, both NULL for inference. */
   void (*layer_norm_forward)(const float *x, const float *LORASC_NULLABLE residual,
-                             const float *gamma, const float *beta, float eps, float *sum, float *y,
+                             const float *gamma, const float *beta, float eps, float *sum,
+                             float *LORASC_NULLABLE y, uint16_t *LORASC_NULLABLE rounded,
                              float *LORASC_NULLABLE mean, float *LORASC_NULLABLE rstd,
                              ptrdiff_t rows, ptrdiff_t cols);
   /* dx = add + the gradient by sum, from dy, the saved sum, mean, rstd; add NULL: 0; dx may be
-     dy or add. dgamma, dbeta (cols) are added to; both may be NULL. */
+     dy or add. rounded = dx in bfloat16, NULL: not wanted. dgamma, dbeta (cols) are added to;
+     both may be NULL. */
   void (*layer_norm_backward)(const float *dy, const float *sum, const float *gamma,
                               const float *mean, const float *rstd,
                               const float *LORASC_NULLABLE add, float *dx,
-                              float *LORASC_NULLABLE dgamma, float *LORASC_NULLABLE dbeta,
-                              ptrdiff_t rows, ptrdiff_t cols);
+                              uint16_t *LORASC_NULLABLE rounded, float *LORASC_NULLABLE dgamma,
+                              float *LORASC_NULLABLE dbeta, ptrdiff_t rows, ptrdiff_t cols);
   /* The same without mean and beta: y = sum / sqrt(average of sum^2 + eps) * gamma. */
   void (*rms_norm_forward)(const float *x, const float *LORASC_NULLABLE residual,
-                           const float *gamma, float eps, float *sum, float *y,
-                           float *LORASC_NULLABLE rstd, ptrdiff_t rows, ptrdiff_t cols);
+                           const float *gamma, float eps, float *sum, float *LORASC_NULLABLE y,
+                           uint16_t *LORASC_NULLABLE rounded, float *LORASC_NULLABLE rstd,
+                           ptrdiff_t rows, ptrdiff_t cols);
   void (*rms_norm_backward)(const float *dy, const float *sum, const float *gamma,
                             const float *rstd, const float *LORASC_NULLABLE add, float *dx,
-                            float *LORASC_NULLABLE dgamma, ptrdiff_t rows, ptrdiff_t cols);
+                            uint16_t *LORASC_NULLABLE rounded, float *LORASC_NULLABLE dgamma,
+                            ptrdiff_t rows, ptrdiff_t cols);
 
   /* Rotary positions in place: of each head of head_size columns, pairs (i, i + head_size / 2)
      turn by the angle with cosines[p, i] and direction * sines[p, i] (tables of head_size / 2
@@ -105,17 +118,23 @@ typedef struct lorasc_kernels {
   void (*rotate)(float *x, ptrdiff_t rows, ptrdiff_t heads, ptrdiff_t head_size, ptrdiff_t ld,
                  const float *cosines, const float *sines, const int32_t *positions,
                  float direction);
+  void (*rotate_bf16)(uint16_t *x, ptrdiff_t rows, ptrdiff_t heads, ptrdiff_t head_size,
+                      ptrdiff_t ld, const float *cosines, const float *sines,
+                      const int32_t *positions, float direction);
 
-  /* x[r,:] = softmax(scale * x[r,:]); lse[r] = log sum exp(scale * x[r,:]) (lse may be NULL). */
+  /* x[r,:] = softmax(scale * x[r,:]); lse[r] = log sum exp(scale * x[r,:]) (lse may be NULL).
+   * With `rounded` (ld as x) the probabilities go there alone, in bfloat16, and x is used up. */
   void (*softmax_forward)(float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float scale,
-                          float *LORASC_NULLABLE lse);
+                          float *LORASC_NULLABLE lse, uint16_t *LORASC_NULLABLE rounded);
   /* x[r,c] = exp(scale * x[r,c] - lse[r * lse_stride]): the same probabilities again. No lse is
-   * below its row's largest scale * x; results below the smallest normal number are 0. */
+   * below its row's largest scale * x; results below the smallest normal number are 0. In
+   * bfloat16 in `rounded` (ld as x), too; NULL: not wanted. */
   void (*softmax_again)(float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float scale,
-                        const float *lse, ptrdiff_t lse_stride);
-  /* dp[r,c] = scale * p[r,c] * (dp[r,c] - delta[r * delta_stride]). */
+                        const float *lse, ptrdiff_t lse_stride, uint16_t *LORASC_NULLABLE rounded);
+  /* dp[r,c] = scale * p[r,c] * (dp[r,c] - sum over k of p[r,k] dp[r,k]); with `rounded` (ld as dp)
+   * it goes there alone, in bfloat16. */
   void (*softmax_backward)(const float *p, float *dp, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld,
-                           float scale, const float *delta, ptrdiff_t delta_stride);
+                           float scale, uint16_t *LORASC_NULLABLE rounded);
 
   void (*fill)(float value, float *y, ptrdiff_t n);
   /* y = alpha x + beta y; beta = 0 never reads y. */

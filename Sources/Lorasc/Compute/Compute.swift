@@ -15,12 +15,6 @@ final class Compute: Sendable {
   /// For use inside the bodies of parallel loops; elsewhere see `gemm`.
   let products: MatrixProducts
 
-  /// Of each lane `partViews` times `partElements`.
-  private let laneScratch: FloatBuffer
-  /// What a part of values holds; small enough for the first-level cache.
-  static let partElements = 1024
-  private static let partViews = 5
-
   /// Lanes of `forTasks` are 0 ..< threads.
   var threads: Int { pool.threads }
 
@@ -35,13 +29,6 @@ final class Compute: Sendable {
     kernels = try (level ?? .best).table()
     self.products = products ?? .best
     pool = try ThreadPool(threads: threads, kind)
-    laneScratch = try FloatBuffer(
-      count: threads * Self.partViews * Self.partElements, what: "scratch memory")
-  }
-
-  /// `partElements` floats of a lane.
-  func scratch(_ lane: Int, _ place: Int) -> UnsafeMutablePointer<Float> {
-    laneScratch.pointer + (lane * Self.partViews + place) * Self.partElements
   }
 
   /// body(start, end) over ranges that make up 0 ..< rows, in parallel.

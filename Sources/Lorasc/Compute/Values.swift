@@ -12,9 +12,9 @@ struct Values {
   }
 
   /// For what is read only.
-  init(reading floats: UnsafePointer<Float>) {
+  init(reading floats: UnsafePointer<Float>, halves: UnsafeMutablePointer<UInt16>? = nil) {
     // Safe: because whoever takes it so only reads it.
-    self.init(UnsafeMutablePointer(mutating: floats))
+    self.init(UnsafeMutablePointer(mutating: floats), halves: halves)
   }
 
   /// From another element on.
@@ -30,6 +30,14 @@ extension Arena {
   {
     guard type == .bfloat16 else { return Values(try matrix(rows, columns, what)) }
     return Values(nil, halves: try halves(rows, columns, what))
+  }
+
+  /// rows x columns in float32, for products in bfloat16 rounded too.
+  func sums(_ rows: Int, _ columns: Int, _ type: PackedProducts.ElementType, _ what: String)
+    throws -> Values
+  {
+    let halves = type == .bfloat16 ? try halves(rows, columns, what + ".rounded") : nil
+    return Values(try matrix(rows, columns, what), halves: halves)
   }
 }
 
@@ -74,52 +82,6 @@ extension Compute {
       kernels.round(
         from + start * columns, ld: columns, to + start * ld, ld: ld, rows: end - start,
         columns: columns)
-    }
-  }
-
-  /// Float32 views of a part of some values, in place or in the lane's own memory.
-  struct Part {
-    let compute: Compute
-    fileprivate let lane: Int
-    let start: Int
-    let count: Int
-
-    /// - Parameter place: 0 ..< 5, another one for each view that is held at a time
-    func read(_ values: Values, _ place: Int) -> UnsafeMutablePointer<Float> {
-      let floats = view(values, place)
-      if values.floats == nil, let halves = values.halves {
-        compute.kernels.bf16_to_f32(halves + start, floats, count)
-      }
-      return floats
-    }
-
-    /// The same for what will be written, uninitialised.
-    func view(_ values: Values, _ place: Int) -> UnsafeMutablePointer<Float> {
-      values.floats.map { $0 + start } ?? compute.scratch(lane, place)
-    }
-
-    /// After a view was written to.
-    func written(_ floats: UnsafePointer<Float>, _ values: Values) {
-      if let halves = values.halves { compute.kernels.f32_to_bf16(floats, halves + start, count) }
-    }
-  }
-
-  /// body(part) over parts of `count` elements, in parallel.
-  /// - Parameter cost: of one element, see `forRows`
-  func forParts(_ count: Int, cost: Int, _ body: (Part) -> Void) {
-    let size = Compute.partElements
-    forRanges((count + size - 1) / size, cost: cost * size) { first, end, lane in
-      forParts(first * size..<min(count, end * size), lane, body)
-    }
-  }
-
-  /// The same on the calling thread, which has the lane.
-  func forParts(_ range: Range<Int>, _ lane: Int, _ body: (Part) -> Void) {
-    for start in stride(from: range.lowerBound, to: range.upperBound, by: Compute.partElements) {
-      body(
-        Part(
-          compute: self, lane: lane, start: start,
-          count: min(Compute.partElements, range.upperBound - start)))
     }
   }
 }

@@ -57,7 +57,7 @@ struct Sampler {
     let largest = logits[likeliest(logits)]
     for index in logits.indices { logits[index] -= largest }
     let factor = Self.factor(1 / settings.temperature)
-    kernels.softmax_forward(start, 1, logits.count, logits.count, factor, nil)
+    kernels.softmax_forward(start, 1, logits.count, logits.count, factor, nil, nil)
     guard settings.topP < 1 else { return draw(logits, among: logits.indices) }
     return draw(logits, among: nucleus(logits))
   }

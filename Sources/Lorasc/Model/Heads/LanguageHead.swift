@@ -140,7 +140,7 @@ final class LanguageHead: OutputLayer {
         let own = z[label]
         let mean = smoothing > 0 ? Float(kernels.sum(z, vocabulary)) / Float(vocabulary) : 0
         var logSum: Float = 0
-        kernels.softmax_forward(z, 1, vocabulary, vocabulary, 1, &logSum)
+        kernels.softmax_forward(z, 1, vocabulary, vocabulary, 1, &logSum, nil)
         losses[row] = logSum - (1 - smoothing) * own - smoothing * mean
         guard isTraining else {
           // Of probabilities: a larger one elsewhere decides.

@@ -1,6 +1,6 @@
 import CSupport
 
-/// An elementwise activation by its name in config.json.
+/// An elementwise activation by its name in config.json. Its arrays are all float32 or all bfloat16.
 struct Activation: Sendable, Equatable {
   let kind: Int32
 
@@ -22,46 +22,68 @@ struct Activation: Sendable, Equatable {
 
   /// y = f(x)
   func forward(_ x: Values, _ y: Values, count: Int, _ compute: Compute) {
-    compute.forParts(count, cost: 8) { forward(x, y, $0) }
+    compute.forRows(count, cost: 8) { forward(x, y, $0..<$1, compute) }
   }
 
-  /// The same of a part of them.
-  func forward(_ x: Values, _ y: Values, _ part: Compute.Part) {
-    let out = part.view(y, 1)
-    part.compute.kernels.activation_forward(kind, part.read(x, 0), out, part.count)
-    part.written(out, y)
+  /// The same of some elements, on the calling thread.
+  func forward(_ x: Values, _ y: Values, _ elements: Range<Int>, _ compute: Compute) {
+    let (x, y) = (x + elements.lowerBound, y + elements.lowerBound)
+    if let x = x.floats, let y = y.floats {
+      compute.kernels.activation_forward(kind, x, y, elements.count)
+    } else if let x = x.halves, let y = y.halves {
+      compute.kernels.activation_forward_bf16(kind, x, y, elements.count)
+    }
   }
 
   /// dx = dy ⊙ f′(x); dx may be dy.
   func backward(_ x: Values, _ dy: Values, _ dx: Values, count: Int, _ compute: Compute) {
-    compute.forParts(count, cost: 10) { backward(x, dy, dx, $0) }
+    compute.forRows(count, cost: 10) { backward(x, dy, dx, $0..<$1, compute) }
   }
 
-  func backward(_ x: Values, _ dy: Values, _ dx: Values, _ part: Compute.Part) {
-    let out = part.view(dx, 2)
-    part.compute.kernels.activation_backward(
-      kind, part.read(x, 0), part.read(dy, 1), out, part.count)
-    part.written(out, dx)
+  func backward(
+    _ x: Values, _ dy: Values, _ dx: Values, _ elements: Range<Int>, _ compute: Compute
+  ) {
+    let start = elements.lowerBound
+    let (x, dy, dx) = (x + start, dy + start, dx + start)
+    if let x = x.floats, let dy = dy.floats, let dx = dx.floats {
+      compute.kernels.activation_backward(kind, x, dy, dx, elements.count)
+    } else if let x = x.halves, let dy = dy.halves, let dx = dx.halves {
+      compute.kernels.activation_backward_bf16(kind, x, dy, dx, elements.count)
+    }
   }
 }
 
 // MARK: Gated: y = f(gate) ⊙ up
 
 extension Activation {
-  func forward(gate: Values, up: Values, _ y: Values, _ part: Compute.Part) {
-    let out = part.view(y, 2)
-    part.compute.kernels.gate_forward(kind, part.read(gate, 0), part.read(up, 1), out, part.count)
-    part.written(out, y)
+  func forward(
+    gate: Values, up: Values, _ y: Values, _ elements: Range<Int>, _ compute: Compute
+  ) {
+    let start = elements.lowerBound
+    let (gate, up, y) = (gate + start, up + start, y + start)
+    if let gate = gate.floats, let up = up.floats, let y = y.floats {
+      compute.kernels.gate_forward(kind, gate, up, y, elements.count)
+    } else if let gate = gate.halves, let up = up.halves, let y = y.halves {
+      compute.kernels.gate_forward_bf16(kind, gate, up, y, elements.count)
+    }
   }
 
-  /// dGate = dy ⊙ up ⊙ f′(gate), dUp = dy ⊙ f(gate); one of them may be dy.
+  /// dGate = dy ⊙ up ⊙ f′(gate), dUp = dy ⊙ f(gate); dUp may be dy.
   func backward(
-    gate: Values, up: Values, _ dy: Values, dGate: Values, dUp: Values, _ part: Compute.Part
+    gate: Values, up: Values, _ dy: Values, dGate: Values, dUp: Values, _ elements: Range<Int>,
+    _ compute: Compute
   ) {
-    let (gateOut, upOut) = (part.view(dGate, 3), part.view(dUp, 4))
-    part.compute.kernels.gate_backward(
-      kind, part.read(gate, 0), part.read(up, 1), part.read(dy, 2), gateOut, upOut, part.count)
-    part.written(gateOut, dGate)
-    part.written(upOut, dUp)
+    let start = elements.lowerBound
+    let (gate, up, dy) = (gate + start, up + start, dy + start)
+    let (dGate, dUp) = (dGate + start, dUp + start)
+    if let gate = gate.floats, let up = up.floats, let dy = dy.floats, let dGate = dGate.floats,
+      let dUp = dUp.floats
+    {
+      compute.kernels.gate_backward(kind, gate, up, dy, dGate, dUp, elements.count)
+    } else if let gate = gate.halves, let up = up.halves, let dy = dy.halves,
+      let dGate = dGate.halves, let dUp = dUp.halves
+    {
+      compute.kernels.gate_backward_bf16(kind, gate, up, dy, dGate, dUp, elements.count)
+    }
   }
 }

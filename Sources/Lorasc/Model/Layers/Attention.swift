@@ -23,10 +23,10 @@ final class Attention {
   /// Per lane P, and for training dP and the dropped P: `laneBlocks` of (blockRows, longest).
   private let laneBlocks: Int
   private let scratch: UnsafeMutablePointer<Float>
-  /// Per lane P or dS, rounded: (blockRows, longest); nil: all is float32.
+  /// Per lane P, and for training dS, rounded: `laneRounded` of (blockRows, longest); nil: all is
+  /// float32.
   private let rounded: UnsafeMutablePointer<UInt16>?
-  /// Per lane (blockRows): Σ P ⊙ dP of a block's queries, which is Σ dO ⊙ O.
-  private let delta: UnsafeMutablePointer<Float>
+  private let laneRounded: Int
   /// Per lane O, or for training dQ, dK and dV of a row and head, each (longest, headSize), before
   /// they are rounded; nil: all is float32.
   private let results: UnsafeMutablePointer<Float>?
@@ -37,7 +37,9 @@ final class Attention {
   private var projected: Int { (heads + 2 * keyValueHeads) * headSize }
   private var group: Int { heads / keyValueHeads }
 
-  private static let mostBlockRows = 128
+  private static let mostBlockRows = 256
+  /// Of a causal block each product has a corner that nothing needs.
+  private static let mostCausalRows = 128
 
   init(
     _ sizes: Backbone.Sizes, _ form: Backbone.AttentionForm, longest: Int, tokens: Int, lanes: Int,
@@ -48,15 +50,15 @@ final class Attention {
     headSize = sizes.headSize
     isCausal = form.isCausal
     self.longest = longest
-    blockRows = min(tokens, longest, Self.mostBlockRows)
+    blockRows = min(tokens, longest, form.isCausal ? Self.mostCausalRows : Self.mostBlockRows)
     laneBlocks = training ? 3 : 1
     scratch = try arena.matrix(lanes * laneBlocks, blockRows * longest, "plan.attention_scratch")
-    delta = try arena.matrix(lanes, blockRows, "plan.attention_delta")
     laneResults = training ? 3 : 1
+    laneRounded = training ? 2 : 1
     let isRounded = type == .bfloat16
     rounded =
       isRounded
-      ? try arena.halves(lanes, blockRows * longest, "plan.attention_rounded") : nil
+      ? try arena.halves(lanes * laneRounded, blockRows * longest, "plan.attention_rounded") : nil
     results =
       isRounded
       ? try arena.matrix(lanes * laneResults, longest * headSize, "plan.attention_results") : nil
@@ -66,14 +68,14 @@ final class Attention {
     scratch + (lane * laneBlocks + which) * blockRows * longest
   }
 
-  /// A block as products take it.
-  private func operand(
-    _ block: UnsafeMutablePointer<Float>, _ span: Span, _ lane: Int, _ compute: Compute
-  ) -> Values {
-    guard let rounded else { return Values(block) }
-    let halves = rounded + lane * blockRows * longest
-    compute.kernels.f32_to_bf16(block, halves, span.rows * span.columns)
-    return Values(nil, halves: halves)
+  /// Where products read a block rounded.
+  private func roundedBlock(_ lane: Int, _ which: Int) -> UnsafeMutablePointer<UInt16>? {
+    rounded.map { $0 + (lane * laneRounded + which) * blockRows * longest }
+  }
+
+  private func round(_ block: Values, _ span: Span, _ compute: Compute) {
+    guard let floats = block.floats, let halves = block.halves else { return }
+    compute.kernels.f32_to_bf16(floats, halves, span.rows * span.columns)
   }
 
   // MARK: One row and head
@@ -209,22 +211,27 @@ final class Attention {
       )
       let logs = logSumExp + head * tokens + (selected == nil ? first : row)
       let p = block(lane, 0)
+      let operand = Values(p, halves: roundedBlock(lane, 0))
+      // What is dropped is rounded behind the dropout.
+      let rounded = dropout == nil ? operand.halves : nil
       forSpans(length, window, past: past, selected) { span in
         // Of a selected query the output is the row's only one.
         let place = selected == nil ? span.first - past : 0
         scores(q, span.first - past, k, span, into: p, compute)
         forVisible(span, window) { row, rows, columns in
-          hide(p, row, columns, span, compute)
+          hide(Values(p, halves: rounded), row, columns, span, compute)
+          let at = row * span.columns + columns.lowerBound
           compute.kernels.softmax_forward(
-            p + row * span.columns + columns.lowerBound, rows, columns.count, span.columns, scale,
-            logs + place + row)
+            p + at, rows, columns.count, span.columns, scale, logs + place + row,
+            rounded.map { $0 + at })
         }
         if let dropout {
           drop(p, p, span, length: length, row * heads + head, dropout, compute)
+          round(operand, span, compute)
         }
         compute.products.gemm(
-          span.rows, headSize, span.columns, a: operand(p, span, lane, compute),
-          lda: span.columns, b: v + span.keys, ldb: v.ld, c: out + place, ldc: out.ld)
+          span.rows, headSize, span.columns, a: operand, lda: span.columns, b: v + span.keys,
+          ldb: v.ld, c: out + place, ldc: out.ld)
       }
       complete(out, selected == nil ? length : 1, compute)
     }
@@ -251,13 +258,19 @@ final class Attention {
 
   /// Zeros where a row of a block sees nothing.
   private func hide(
-    _ p: UnsafeMutablePointer<Float>, _ row: Int, _ visible: Range<Int>, _ span: Span,
-    _ compute: Compute
+    _ p: Values, _ row: Int, _ visible: Range<Int>, _ span: Span, _ compute: Compute
   ) {
     guard visible.count < span.columns else { return }
-    let values = p + row * span.columns
-    compute.kernels.fill(0, values, visible.lowerBound)
-    compute.kernels.fill(0, values + visible.upperBound, span.columns - visible.upperBound)
+    let (start, end) = (p + row * span.columns, p + (row * span.columns + visible.upperBound))
+    let after = span.columns - visible.upperBound
+    if let start = start.floats, let end = end.floats {
+      compute.kernels.fill(0, start, visible.lowerBound)
+      compute.kernels.fill(0, end, after)
+    }
+    if let start = start.halves, let end = end.halves {
+      start.update(repeating: 0, count: visible.lowerBound)
+      end.update(repeating: 0, count: after)
+    }
   }
 
   /// Masks of a batch follow each other: each row and head has its own (longest, longest) range,
@@ -343,37 +356,34 @@ final class Attention {
   ) {
     let kernels = compute.kernels
     let (p, dp) = (block(lane, 0), block(lane, 1))
-    let delta = delta + lane * blockRows
+    // What is dropped is rounded behind the dropout.
+    let used = Values(dropout == nil ? p : block(lane, 2), halves: roundedBlock(lane, 0))
+    let rounded = dropout == nil ? used.halves : nil
+    let ds = Values(dp, halves: roundedBlock(lane, 1))
     forSpans(pass.length, window, pass.selected) { span in
       let place = pass.output(of: span.first)
       let dOut = pass.dOutput + place
       scores(pass.q, span.first, pass.k, span, into: p, compute)
       forVisible(span, window) { row, rows, columns in
-        hide(p, row, columns, span, compute)
+        hide(Values(p, halves: rounded), row, columns, span, compute)
+        let at = row * span.columns + columns.lowerBound
         kernels.softmax_again(
-          p + row * span.columns + columns.lowerBound, rows, columns.count, span.columns, scale,
-          pass.logSumExp + place + row, 1)
+          p + at, rows, columns.count, span.columns, scale, pass.logSumExp + place + row, 1,
+          rounded.map { $0 + at })
       }
       compute.products.gemm(
         span.rows, span.columns, headSize, a: dOut, lda: pass.dOutput.ld, b: pass.v + span.keys,
         ldb: pass.v.ld, transposeB: true, c: dp, ldc: span.columns)
-      var used = p
-      if let dropout {
-        used = block(lane, 2)
-        drop(p, used, span, length: pass.length, pass.place, dropout, compute)
+      if let dropout, let floats = used.floats {
+        drop(p, floats, span, length: pass.length, pass.place, dropout, compute)
         drop(dp, dp, span, length: pass.length, pass.place, dropout, compute)
+        round(used, span, compute)
       }
       compute.products.gemm(
-        span.columns, headSize, span.rows, a: operand(used, span, lane, compute),
-        lda: span.columns, transposeA: true, b: dOut, ldb: pass.dOutput.ld, c: pass.dv + span.keys,
-        ldc: pass.dv.ld, beta: 1)
-      for row in 0..<span.rows {
-        let start = row * span.columns
-        delta[row] = kernels.dot(p + start, dp + start, span.columns)
-      }
+        span.columns, headSize, span.rows, a: used, lda: span.columns, transposeA: true, b: dOut,
+        ldb: pass.dOutput.ld, c: pass.dv + span.keys, ldc: pass.dv.ld, beta: 1)
       kernels.softmax_backward(
-        p, dp, span.rows, span.columns, span.columns, scale, delta, 1)
-      let ds = operand(dp, span, lane, compute)
+        p, dp, span.rows, span.columns, span.columns, scale, ds.halves)
       compute.products.gemm(
         span.rows, headSize, span.columns, a: ds, lda: span.columns, b: pass.k + span.keys,
         ldb: pass.k.ld, c: pass.dq + span.first, ldc: pass.dq.ld)

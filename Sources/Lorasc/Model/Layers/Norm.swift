@@ -37,7 +37,7 @@ final class Norm {
 
   /// saved.sum = x + residual, y = Norm(saved.sum); x may be saved.sum.
   ///
-  /// - Parameter y: floats; rounded too where it has room for it
+  /// - Parameter y: float32, rounded or both, as it has room
   func forward(
     _ x: UnsafePointer<Float>, residual: UnsafePointer<Float>?, _ y: Values, _ saved: Saved,
     rows: Int, _ compute: Compute
@@ -52,18 +52,17 @@ final class Norm {
     _ x: UnsafePointer<Float>, residual: UnsafePointer<Float>?, _ y: Values, _ saved: Saved,
     rows: Range<Int>, _ compute: Compute
   ) {
-    guard let floats = y.floats else { return }
     let (at, start, kernels) = (rows.lowerBound * columns, rows.lowerBound, compute.kernels)
+    let y = y + at
     if let beta {
       kernels.layer_norm_forward(
-        x + at, residual.map { $0 + at }, gamma, beta, epsilon, saved.sum + at, floats + at,
-        saved.mean + start, saved.reciprocal + start, rows.count, columns)
+        x + at, residual.map { $0 + at }, gamma, beta, epsilon, saved.sum + at, y.floats,
+        y.halves, saved.mean + start, saved.reciprocal + start, rows.count, columns)
     } else {
       kernels.rms_norm_forward(
-        x + at, residual.map { $0 + at }, gamma, epsilon, saved.sum + at, floats + at,
-        saved.reciprocal + start, rows.count, columns)
+        x + at, residual.map { $0 + at }, gamma, epsilon, saved.sum + at, y.floats,
+        y.halves, saved.reciprocal + start, rows.count, columns)
     }
-    if let halves = y.halves { kernels.f32_to_bf16(floats + at, halves + at, rows.count * columns) }
   }
 
   /// What a forward gave, from the sum that it saved.
@@ -73,9 +72,10 @@ final class Norm {
 
   /// dx = d loss / d sum (+ add), in place too; where they are trained dγ += Σ dy ⊙ x̂,
   /// dβ += Σ dy.
+  /// - Parameter dx: float32; rounded too where it has room for it
   func backward(
-    _ dy: UnsafePointer<Float>, _ saved: Saved, add: UnsafePointer<Float>? = nil,
-    _ dx: UnsafeMutablePointer<Float>, rows: Int, _ compute: Compute
+    _ dy: UnsafePointer<Float>, _ saved: Saved, add: UnsafePointer<Float>? = nil, _ dx: Values,
+    rows: Int, _ compute: Compute
   ) {
     if isTrained {
       // All rows in order on one thread: a sum over rows has one order then.
@@ -88,18 +88,20 @@ final class Norm {
 
   private func backward(
     _ dy: UnsafePointer<Float>, _ saved: Saved, _ add: UnsafePointer<Float>?,
-    _ dx: UnsafeMutablePointer<Float>, _ dGamma: UnsafeMutablePointer<Float>?,
-    _ dBeta: UnsafeMutablePointer<Float>?, _ start: Int, _ end: Int, _ compute: Compute
+    _ dx: Values, _ dGamma: UnsafeMutablePointer<Float>?, _ dBeta: UnsafeMutablePointer<Float>?,
+    _ start: Int, _ end: Int, _ compute: Compute
   ) {
     let at = start * columns
+    let dx = dx + at
+    guard let floats = dx.floats else { return }
     if beta != nil {
       compute.kernels.layer_norm_backward(
         dy + at, saved.sum + at, gamma, saved.mean + start, saved.reciprocal + start,
-        add.map { $0 + at }, dx + at, dGamma, dBeta, end - start, columns)
+        add.map { $0 + at }, floats, dx.halves, dGamma, dBeta, end - start, columns)
     } else {
       compute.kernels.rms_norm_backward(
-        dy + at, saved.sum + at, gamma, saved.reciprocal + start, add.map { $0 + at }, dx + at,
-        dGamma, end - start, columns)
+        dy + at, saved.sum + at, gamma, saved.reciprocal + start, add.map { $0 + at }, floats,
+        dx.halves, dGamma, end - start, columns)
     }
   }
 }

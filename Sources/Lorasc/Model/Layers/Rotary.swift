@@ -159,18 +159,12 @@ final class Rotary {
   /// (positions, headSize / 2)
   private let cosines: UnsafeMutablePointer<Float>
   private let sines: UnsafeMutablePointer<Float>
-  /// Of each lane a row, for values in bfloat16.
-  private let widened: UnsafeMutablePointer<Float>
-  private let width: Int
 
-  /// - Parameter width: of a row that is turned
-  init(_ form: RotaryForm, positions: Int, width: Int, lanes: Int, _ arena: Arena) throws {
+  init(_ form: RotaryForm, positions: Int, _ arena: Arena) throws {
     let pairs = form.frequencies.count
     headSize = 2 * pairs
     cosines = try arena.matrix(positions, pairs, "plan.rotary.cosines")
     sines = try arena.matrix(positions, pairs, "plan.rotary.sines")
-    self.width = width
-    widened = try arena.matrix(lanes, width, "plan.rotary.row")
     guard !arena.isMeasuring else { return }
     for position in 0..<positions {
       for (pair, frequency) in form.frequencies.enumerated() {
@@ -194,20 +188,14 @@ final class Rotary {
     _ x: Values, heads: Int, ld: Int, positions: UnsafePointer<Int32>, tokens: Int,
     _ direction: Direction, _ compute: Compute
   ) {
-    let kernels = compute.kernels
-    let columns = heads * headSize
-    compute.forRanges(tokens, cost: 2 * columns) { start, end, lane in
-      func turn(_ x: UnsafeMutablePointer<Float>, _ token: Int, _ count: Int) {
-        kernels.rotate(
-          x, count, heads, headSize, ld, cosines, sines, positions + token, direction.rawValue)
-      }
-      if let floats = x.floats { return turn(floats + start * ld, start, end - start) }
-      guard let halves = x.halves else { return }
-      let row = widened + lane * width
-      for token in start..<end {
-        kernels.bf16_to_f32(halves + token * ld, row, columns)
-        turn(row, token, 1)
-        kernels.f32_to_bf16(row, halves + token * ld, columns)
+    compute.forRows(tokens, cost: 2 * heads * headSize) { start, end in
+      let (x, positions, count) = (x + start * ld, positions + start, end - start)
+      if let x = x.floats {
+        compute.kernels.rotate(
+          x, count, heads, headSize, ld, cosines, sines, positions, direction.rawValue)
+      } else if let x = x.halves {
+        compute.kernels.rotate_bf16(
+          x, count, heads, headSize, ld, cosines, sines, positions, direction.rawValue)
       }
     }
   }

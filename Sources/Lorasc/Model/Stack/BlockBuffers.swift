@@ -86,6 +86,7 @@ extension BlockBuffers.Kept {
 final class SharedBuffers {
   private let tokens: Int
   private let hidden: Int
+  private let isPre: Bool
   private let type: PackedProducts.ElementType
   private let arena: Arena
   private var values: [String: Values] = [:]
@@ -96,6 +97,7 @@ final class SharedBuffers {
   init(_ backbone: Backbone, tokens: Int, _ type: PackedProducts.ElementType, _ arena: Arena) {
     self.tokens = tokens
     hidden = backbone.sizes.hidden
+    isPre = backbone.placement == .pre
     self.type = type
     self.arena = arena
   }
@@ -119,10 +121,9 @@ final class SharedBuffers {
     try shared(&floats, name) { try floats(columns, "block." + name) }
   }
 
-  /// (tokens, hidden): a residual or an expert's input, and what products read.
+  /// (tokens, hidden): what products read; post: a residual, too.
   func normed(_ what: String) throws -> Values {
-    let halves = type == .bfloat16 ? try arena.halves(tokens, hidden, "plan.\(what).rounded") : nil
-    return Values(try floats(hidden, what), halves: halves)
+    try isPre ? values(hidden, what) : arena.sums(tokens, hidden, type, "plan." + what)
   }
 
   func normed(sharedAs name: String) throws -> Values {
@@ -149,8 +150,9 @@ final class SharedBuffers {
 
 /// Gradients on their way down, shared by all blocks.
 struct GradientBuffers {
-  /// (tokens, hidden): by a block's output; by what a branch gave; by what went into it
-  let stream: UnsafeMutablePointer<Float>
+  /// (tokens, hidden): by a block's output; by what a branch gave; by what went into it. The
+  /// stream is rounded where a norm's backward gives it, for the products that follow.
+  let stream: Values
   let branch: UnsafeMutablePointer<Float>
   let input: UnsafeMutablePointer<Float>
   /// (tokens, attention width); (tokens, projected)
@@ -167,7 +169,7 @@ struct GradientBuffers {
     func sum(_ what: String) throws -> UnsafeMutablePointer<Float> {
       try arena.matrix(tokens, sizes.hidden, "plan.gradient." + what)
     }
-    stream = try sum("stream")
+    stream = try arena.sums(tokens, sizes.hidden, type, "plan.gradient.stream")
     branch = try sum("branch")
     input = try sum("input")
     let isGated = backbone.blocks.contains { $0.gate != nil }

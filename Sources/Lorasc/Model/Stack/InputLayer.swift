@@ -69,7 +69,7 @@ final class TokenInputLayer: InputLayer {
     dropout.embeddings("embeddings")?.apply(
       gradient, gradient, rows: tokens, columns: hidden, compute)
     if let norm, let saved {
-      norm.backward(gradient, saved, gradient, rows: tokens, compute)
+      norm.backward(gradient, saved, Values(gradient), rows: tokens, compute)
     }
     for table in tables where table.layer.isTrained {
       table.layer.backward(gradient, ids(table.index, batch), tokens: tokens, compute)

@@ -7,15 +7,20 @@ struct SelectedTokens {
 
   let place: Place
   /// (rows, hidden), packed: what goes into the last block's queries, and its residual.
-  let input: UnsafeMutablePointer<Float>
+  let input: Values
   let residual: UnsafeMutablePointer<Float>
   private let hidden: Int
 
-  init(_ place: Place, hidden: Int, tokens: Int, isPre: Bool, _ arena: Arena) throws {
+  /// - Parameter type: what goes into a pre-norm block's queries is held in
+  init(
+    _ place: Place, hidden: Int, tokens: Int, isPre: Bool, _ type: PackedProducts.ElementType,
+    _ arena: Arena
+  ) throws {
     self.place = place
     self.hidden = hidden
-    input = try arena.matrix(tokens, hidden, "plan.selected.input")
-    residual = isPre ? try arena.matrix(tokens, hidden, "plan.selected.residual") : input
+    residual = try arena.matrix(tokens, hidden, "plan.selected.residual")
+    input =
+      isPre ? try arena.values(tokens, hidden, type, "plan.selected.input") : Values(residual)
   }
 
   /// Packs the selected rows of `from`, which are `ld` apart.

@@ -90,8 +90,7 @@ final class TransformerStack {
       backbone.sizes, backbone.attention, longest: longest, tokens: tokens, lanes: compute.threads,
       training: training != nil, type: type, arena)
     rotary = try backbone.attention.rotary.map {
-      try Rotary(
-        $0, positions: longest, width: backbone.sizes.projectedWidth, lanes: compute.threads, arena)
+      try Rotary($0, positions: longest, arena)
     }
     let shared = SharedBuffers(backbone, tokens: tokens, type, arena)
     sites = backbone.blocks.indices.map {
@@ -99,7 +98,7 @@ final class TransformerStack {
     }
     selected = try outputs.map {
       try SelectedTokens(
-        $0, hidden: hidden, tokens: tokens, isPre: backbone.placement == .pre, arena)
+        $0, hidden: hidden, tokens: tokens, isPre: backbone.placement == .pre, type, arena)
     }
     if let training {
       let gradients = try GradientBuffers(backbone, tokens: tokens, type, arena)
@@ -172,8 +171,8 @@ final class TransformerStack {
     }
     var last = UnsafePointer(first)
     if let selected, backbone.blocks.isEmpty {
-      selected.pack(first, columns: hidden, ld: hidden, into: selected.input, batch)
-      last = UnsafePointer(selected.input)
+      selected.pack(first, columns: hidden, ld: hidden, into: selected.residual, batch)
+      last = UnsafePointer(selected.residual)
     }
     guard let final = backbone.finalNorm, let finalSaved, let finalNormed else {
       return backbone.blocks.isEmpty ? last : stream ?? last
@@ -208,12 +207,12 @@ final class TransformerStack {
     let selected = selected(in: index)
     // Behind the projections.
     let tokens = selected == nil ? batch.tokenCount : batch.rows
-    guard let inputFloats = input.floats else { return }
-    var residual = UnsafePointer(isPre ? saved.attentionSaved.sum : inputFloats)
+    guard let sum = isPre ? saved.attentionSaved.sum : input.floats else { return }
+    var residual = UnsafePointer(sum)
     if let selected {
       selected.pack(residual, columns: hidden, ld: hidden, into: selected.residual, batch)
       if isPre {
-        selected.pack(inputFloats, columns: hidden, ld: hidden, into: selected.input, batch)
+        selected.pack(input, columns: hidden, ld: hidden, into: selected.input, batch)
       }
       residual = UnsafePointer(selected.residual)
     }
@@ -281,7 +280,7 @@ final class TransformerStack {
       let linear = modules.linears[projection]
       if let selected, block.hasOwnQueries, place == 0 {
         linear.forward(
-          Values(selected.input), ldx: hidden, saved.context, ldy: linear.outFeatures,
+          selected.input, ldx: hidden, saved.context, ldy: linear.outFeatures,
           rows: batch.rows, dropout: dropout, compute)
         selected.unpack(
           saved.context, columns: linear.outFeatures, ld: width, into: saved.qkv, batch)
@@ -306,20 +305,23 @@ final class TransformerStack {
     }
     modules.linears[block.up].forward(
       input, ldx: hidden, saved.up, ldy: inner, rows: tokens, dropout: dropout, compute
-    ) { rows, lane in
-      activate(saved, rows, lane)
+    ) { rows, _ in
+      activate(saved, rows)
     }
   }
 
-  private func activate(_ saved: BlockBuffers, _ rows: Range<Int>, _ lane: Int) {
-    let (activation, inner) = (backbone.activation, sizes.intermediate)
-    compute.forParts(rows.lowerBound * inner..<rows.upperBound * inner, lane) { part in
-      if let gate = saved.gate {
-        activation.forward(gate: gate, up: saved.up, saved.activated, part)
-      } else {
-        activation.forward(saved.up, saved.activated, part)
-      }
+  private func activate(_ saved: BlockBuffers, _ rows: Range<Int>) {
+    let (activation, elements) = (backbone.activation, innerElements(of: rows))
+    if let gate = saved.gate {
+      activation.forward(gate: gate, up: saved.up, saved.activated, elements, compute)
+    } else {
+      activation.forward(saved.up, saved.activated, elements, compute)
     }
+  }
+
+  /// Of (tokens, intermediate).
+  private func innerElements(of rows: Range<Int>) -> Range<Int> {
+    rows.lowerBound * sizes.intermediate..<rows.upperBound * sizes.intermediate
   }
 
   private func rotate(
@@ -337,7 +339,7 @@ final class TransformerStack {
   // MARK: What is trained
 
   /// Where the loss's gradient by the last hidden states goes before `backward`.
-  var outputGradient: UnsafeMutablePointer<Float>? { gradients?.stream }
+  var outputGradient: UnsafeMutablePointer<Float>? { gradients?.stream.floats }
 
   /// True where anything of the backbone's stack is trained.
   var isTrained: Bool {
@@ -380,15 +382,16 @@ final class TransformerStack {
 
   /// Adds the gradients of all that is trained, from `outputGradient`, which is used up.
   func backward(_ batch: StagedBatch, dropout: DropoutPlan) {
-    guard let stream = gradients?.stream else { return }
+    guard let gradients, let stream = gradients.stream.floats else { return }
     let lowest = backbone.blocks.indices.first { lowestTrainedSite(of: $0) != nil }
     let isWhole = input.isTrained
     let end = isWhole ? 0 : lowest ?? backbone.blocks.count
     if let final = backbone.finalNorm, let finalSaved {
-      modules.norms[final].backward(stream, finalSaved, stream, rows: outputRows(batch), compute)
+      modules.norms[final].backward(
+        stream, finalSaved, gradients.stream, rows: outputRows(batch), compute)
     }
-    if let selected, backbone.blocks.isEmpty, isWhole, let branch = gradients?.branch {
-      selected.expand(stream, through: branch, batch, compute)
+    if let selected, backbone.blocks.isEmpty, isWhole {
+      selected.expand(stream, through: gradients.branch, batch, compute)
     }
     for block in (end..<backbone.blocks.count).reversed() {
       remake(block, batch, dropout)
@@ -418,8 +421,8 @@ final class TransformerStack {
         rows: batch.tokenCount, compute)
     }
     if !saved.keepsActivated, usesInput(block.down) {
-      compute.forRanges(batch.tokenCount, cost: 9 * sizes.intermediate) {
-        activate(saved, $0..<$1, $2)
+      compute.forRows(batch.tokenCount, cost: 9 * sizes.intermediate) {
+        activate(saved, $0..<$1)
       }
     }
   }
@@ -447,30 +450,30 @@ final class TransformerStack {
   private func backward(
     _ index: Int, _ batch: StagedBatch, _ dropout: DropoutPlan, stopAt: Site?
   ) {
-    guard let gradients else { return }
+    guard let gradients, let stream = gradients.stream.floats else { return }
     let block = backbone.blocks[index]
     let saved = buffers(of: index)
     let selected = selected(in: index)
     // Above the projections.
     let tokens = selected == nil ? batch.tokenCount : batch.rows
-    let stream = gradients.stream
     // post: a branch's input is the residual, so its gradient adds to the stream.
     let below = isPre ? gradients.input : stream
     if !isPre {
       modules.norms[block.feedForwardNorm].backward(
-        stream, saved.feedForwardSaved, stream, rows: tokens, compute)
+        stream, saved.feedForwardSaved, gradients.stream, rows: tokens, compute)
       if stopAt == .feedForwardNorm { return }
     }
     backwardFeedForward(
-      block, dropped(stream, dropout.hidden(sites[index].output), tokens), saved, below,
+      block, dropped(gradients.stream, dropout.hidden(sites[index].output), tokens), saved, below,
       tokens, dropout, stopAt)
     if stopAt == .down || stopAt == .up { return }
     modules.norms[block.betweenNorm(backbone.placement)].backward(
       below, saved.betweenSaved(backbone.placement), add: isPre ? UnsafePointer(stream) : nil,
-      stream, rows: tokens, compute)
+      gradients.stream, rows: tokens, compute)
     if stopAt == (isPre ? .feedForwardNorm : .attentionNorm) { return }
     modules.linears[block.attentionOutput].backward(
-      dropped(stream, attentionDropout(index, dropout), tokens), lddy: hidden, x: saved.context,
+      dropped(gradients.stream, attentionDropout(index, dropout), tokens), lddy: hidden,
+      x: saved.context,
       ldx: sizes.attentionWidth, dx: stopAt == .attentionOutput ? nil : gradients.context,
       lddx: sizes.attentionWidth, rows: tokens, dropout: dropout, compute)
     if stopAt == .attentionOutput { return }
@@ -486,7 +489,7 @@ final class TransformerStack {
       selected)
     guard isPre, !isLast else { return }
     modules.norms[block.attentionNorm].backward(
-      below, saved.attentionSaved, add: stream, stream, rows: batch.tokenCount, compute)
+      below, saved.attentionSaved, add: stream, gradients.stream, rows: batch.tokenCount, compute)
   }
 
   /// - Parameter below: takes the gradient of the input: pre, it is set; post, it is added
@@ -515,18 +518,18 @@ final class TransformerStack {
     packed.pack(
       gradients.qkv, columns: queries.outFeatures, ld: width, into: gradients.context, batch)
     queries.backward(
-      gradients.context, lddy: queries.outFeatures, x: Values(packed.input), ldx: hidden,
+      gradients.context, lddy: queries.outFeatures, x: packed.input, ldx: hidden,
       dx: below == nil ? nil : Values(gradients.branch), lddx: hidden, rows: batch.rows,
       dropout: dropout, compute)
     if let below { packed.add(gradients.branch, to: below, batch) }
   }
 
   /// The gradient behind a dropout; the gradient itself where there is none.
-  private func dropped(_ gradient: UnsafeMutablePointer<Float>, _ site: Dropout?, _ tokens: Int)
-    -> Values
-  {
-    guard let site, let branch = gradients?.branch else { return Values(gradient) }
-    site.apply(gradient, branch, rows: tokens, columns: hidden, compute)
+  private func dropped(_ gradient: Values, _ site: Dropout?, _ tokens: Int) -> Values {
+    guard let site, let floats = gradient.floats, let branch = gradients?.branch else {
+      return gradient
+    }
+    site.apply(floats, branch, rows: tokens, columns: hidden, compute)
     return Values(branch)
   }
 
@@ -542,14 +545,14 @@ final class TransformerStack {
     modules.linears[block.down].backward(
       dy, lddy: hidden, x: saved.activated, ldx: inner, dx: stopAt == .down ? nil : gradients.up,
       lddx: inner, rows: tokens, dropout: dropout, compute
-    ) { rows, lane in
-      compute.forParts(rows.lowerBound * inner..<rows.upperBound * inner, lane) { part in
-        if let gate = saved.gate, let dGate = gradients.gate {
-          activation.backward(
-            gate: gate, up: saved.up, gradients.up, dGate: dGate, dUp: gradients.up, part)
-        } else {
-          activation.backward(saved.up, gradients.up, gradients.up, part)
-        }
+    ) { rows, _ in
+      let elements = innerElements(of: rows)
+      if let gate = saved.gate, let dGate = gradients.gate {
+        activation.backward(
+          gate: gate, up: saved.up, gradients.up, dGate: dGate, dUp: gradients.up, elements,
+          compute)
+      } else {
+        activation.backward(saved.up, gradients.up, gradients.up, elements, compute)
       }
     }
     if stopAt == .down { return }
