@@ -126,7 +126,7 @@ struct PackedProductTests {
   }
 
   /// Values in bfloat16 give what their float32 twins do, rounded; additions come before the
-  /// rounding, and what follows sees complete rows, each once.
+  /// rounding and see the rows of X, and what follows sees complete rows, each once.
   @Test(arguments: rows, [0, 5])
   func halvesAndWhatFollows(rows: Int, gap: Int) throws {
     let shape = PackedProducts.Shape(inner: 37, columns: 70)
@@ -143,10 +143,19 @@ struct PackedProductTests {
     let floats = Guarded([Float](repeating: .nan, count: rows * ldy))
     let halves = Guarded([UInt16](repeating: 7, count: rows * ldy))
     let seen = Guarded([UInt16](repeating: 0, count: rows))
+    let given = Guarded([UInt16](repeating: 0, count: rows))
     let (floatsAt, halvesAt, seenAt) = (floats.p, halves.p, seen.p)
+    let (halvesAtX, givenAt) = (halvesOfX.p, given.p)
     BLASThreads.withSingleThread {
       matrix.pack(w, innerStride: 1, columnStride: shape.inner)
-      func add(_ rows: Range<Int>, _ tile: UnsafeMutablePointer<Float>) {
+      func add(_ rows: Range<Int>, _ x: Values, _ tile: UnsafeMutablePointer<Float>) {
+        for row in rows {
+          let own = x + (row - rows.lowerBound) * shape.inner
+          let isSame = (0..<shape.inner).allSatisfy {
+            own.halves?[$0] == halvesAtX[row * ldx + $0]
+          }
+          if isSame { givenAt[row] += 1 }
+        }
         for place in 0..<rows.count * shape.columns {
           tile[place] += Float(rows.lowerBound + place / shape.columns)
         }
@@ -166,6 +175,7 @@ struct PackedProductTests {
     }
     #expect(floats.isIntact && halves.isIntact && seen.isIntact && halvesOfX.isIntact)
     #expect(seen.values.allSatisfy { $0 == 1 })
+    #expect(given.values.allSatisfy { $0 == 2 })
     let rounded = Guarded([UInt16](repeating: 7, count: rows * ldy))
     for row in 0..<rows {
       kernels.f32_to_bf16(floatsAt + row * ldy, rounded.p + row * ldy, shape.columns)

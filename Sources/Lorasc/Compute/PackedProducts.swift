@@ -162,9 +162,12 @@ final class PackedProducts {
     func y(_ lane: Int) -> UnsafeMutablePointer<Float> { x(lane) + inner }
 
     /// The same memory for rounded values.
-    func roundedY(_ lane: Int) -> UnsafeMutablePointer<UInt16> {
+    func roundedX(_ lane: Int) -> UnsafeMutablePointer<UInt16> { rounded(x(lane)) }
+    func roundedY(_ lane: Int) -> UnsafeMutablePointer<UInt16> { rounded(y(lane)) }
+
+    private func rounded(_ floats: UnsafeMutablePointer<Float>) -> UnsafeMutablePointer<UInt16> {
       // Safe: because the memory is raw to all but one tile.
-      UnsafeMutableRawPointer(y(lane)).assumingMemoryBound(to: UInt16.self)
+      UnsafeMutableRawPointer(floats).assumingMemoryBound(to: UInt16.self)
     }
   }
 
@@ -185,7 +188,7 @@ final class PackedProducts {
       let source = self.source(
         x + start * ldx, ldx, count, inner, isWhole: size == count, lane, compute)
       func run(_ output: Output, _ at: UnsafeMutableRawPointer) -> Bool {
-        outputs[output.rawValue].run(lane: lane, source, w.memory, bias, at)
+        outputs[output.rawValue].run(lane: lane, source.pointer, w.memory, bias, at)
       }
       let isInPlace = size == count && ldy == columns
       if rounds, let halves = to.halves {
@@ -201,7 +204,7 @@ final class PackedProducts {
         // oneDNN refuses no product that it has made, unless memory is short: the step sees NaN,
         // says so and stops.
         if !isDone { own.update(repeating: .nan, count: count * columns) }
-        adding(start..<start + count, own)
+        adding(start..<start + count, source.values, own)
         if floats == nil { put(own, count, columns, to, ldy, adds: adds, compute) }
       }
       then(start..<start + count, lane)
@@ -210,31 +213,53 @@ final class PackedProducts {
 
   private static let roundedNaN: UInt16 = 0x7fc0
 
-  /// Adds something to rows of Y, (rows, columns) without gaps, before they are in their place.
-  typealias TileBody = (_ rows: Range<Int>, _ y: UnsafeMutablePointer<Float>) -> Void
+  /// Adds something to rows of Y, (rows, columns) without gaps, before they are in their place, on
+  /// the calling thread.
+  /// - Parameter x: the same rows of X, (rows, inner) without gaps, in the products' type
+  typealias TileBody = (_ rows: Range<Int>, _ x: Values, _ y: UnsafeMutablePointer<Float>) -> Void
 
-  /// The tile of X as a product takes it; rows beyond `count` hold whatever was there.
+  /// A tile of X as a product takes it, in one type.
+  private enum Tile {
+    case floats(UnsafeMutablePointer<Float>)
+    case halves(UnsafeMutablePointer<UInt16>)
+
+    var pointer: UnsafeRawPointer {
+      switch self {
+      case .floats(let floats): UnsafeRawPointer(floats)
+      case .halves(let halves): UnsafeRawPointer(halves)
+      }
+    }
+
+    var values: Values {
+      switch self {
+      case .floats(let floats): Values(floats)
+      case .halves(let halves): Values(nil, halves: halves)
+      }
+    }
+  }
+
+  /// Rows beyond `count` hold whatever was there.
   private func source(
     _ x: Values, _ ldx: Int, _ count: Int, _ inner: Int, isWhole: Bool, _ lane: Int,
     _ compute: Compute
-  ) -> UnsafeRawPointer {
+  ) -> Tile {
     let isInPlace = isWhole && ldx == inner
-    // Safe: because the scratch memory is raw to all but this tile.
-    let own = UnsafeMutableRawPointer(scratch.x(lane))
-    if type == .float32, let floats = x.floats {
-      if isInPlace { return UnsafeRawPointer(floats) }
-      let to = own.assumingMemoryBound(to: Float.self)
-      copy(floats, ldx, to, inner, rows: count, columns: inner)
+    if type == .float32 {
+      let own = scratch.x(lane)
+      if let floats = x.floats {
+        if isInPlace { return .floats(floats) }
+        copy(floats, ldx, own, inner, rows: count, columns: inner)
+      }
+      return .floats(own)
     }
-    guard type == .bfloat16 else { return UnsafeRawPointer(own) }
-    let to = own.assumingMemoryBound(to: UInt16.self)
+    let own = scratch.roundedX(lane)
     if let halves = x.halves {
-      if isInPlace { return UnsafeRawPointer(halves) }
-      copy(halves, ldx, to, inner, rows: count, columns: inner)
+      if isInPlace { return .halves(halves) }
+      copy(halves, ldx, own, inner, rows: count, columns: inner)
     } else if let floats = x.floats {
-      compute.kernels.round(floats, ld: ldx, to, ld: inner, rows: count, columns: inner)
+      compute.kernels.round(floats, ld: ldx, own, ld: inner, rows: count, columns: inner)
     }
-    return UnsafeRawPointer(own)
+    return .halves(own)
   }
 
   private func copy<Element: BitwiseCopyable>(
@@ -301,7 +326,7 @@ final class PackedMatrix {
   ) {
     products.multiply(
       x, ldx: ldx, self, y, ldy: ldy, rows: rows, bias: bias, adds: adds, rounds: y.halves != nil,
-      compute, adding: { _, _ in }, then: then)
+      compute, adding: { _, _, _ in }, then: then)
   }
 
   /// The same with more to add before the sum is rounded.

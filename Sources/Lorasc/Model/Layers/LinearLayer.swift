@@ -88,20 +88,23 @@ final class LinearLayer: MatrixLayer {
         compute, then: then)
     }
     let (input, ldi, isDropped) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
-    project(input, ldi, expert, rows: rows, compute)
     expert.dora?.measure(product, expert, compute)
     // DoRA sets its bias behind the weighing.
     let productBias = accumulate || expert.dora != nil ? nil : bias
     if expert.dora == nil || !isDropped, let packed = product.packed?.forward(product.source) {
+      if isDropped { project(input, ldi, expert, rows: rows, compute) }
+      let a = expert.factor(expert.a, expert.rank * inFeatures, compute)
       return packed.multiply(
         x, ldx: ldx, y, ldy: ldy, rows: rows, bias: productBias, adds: accumulate, compute,
-        adding: { rows, tile in
-          addExpert(expert, tile, ldy: outFeatures, rows: rows, compute)
+        adding: { rows, x, tile in
+          if !isDropped { project(x, a, expert, rows: rows, compute) }
+          addExpert(expert, tile, rows: rows, compute)
           expert.dora?.scale(
             tile, ldy: outFeatures, first: rows.lowerBound, rows: rows.count, bias: bias,
             outFeatures: outFeatures, compute)
         }, then: then)
     }
+    project(input, ldi, expert, rows: rows, compute)
     let to = product.floats(of: y, ldy, .output)
     if let dora = expert.dora, isDropped {
       forward(dora, expert, x, ldx, input, ldi, to.values, to.ld, rows, compute)
@@ -153,14 +156,13 @@ final class LinearLayer: MatrixLayer {
       ldb: expert.rank, transposeB: true, c: y, ldc: ldy, alpha: expert.scale, beta: 1)
   }
 
-  /// The same of some rows, on the calling thread.
+  /// The same of some rows, y's first among them, on the calling thread.
   private func addExpert(
-    _ expert: Expert, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Range<Int>,
-    _ compute: Compute
+    _ expert: Expert, _ y: UnsafeMutablePointer<Float>, rows: Range<Int>, _ compute: Compute
   ) {
     compute.products.gemm(
       rows.count, outFeatures, expert.rank, a: expert.projected + rows.lowerBound * expert.rank,
-      lda: expert.rank, b: expert.b, ldb: expert.rank, transposeB: true, c: y, ldc: ldy,
+      lda: expert.rank, b: expert.b, ldb: expert.rank, transposeB: true, c: y, ldc: outFeatures,
       alpha: expert.scale, beta: 1)
   }
 
@@ -202,10 +204,19 @@ final class LinearLayer: MatrixLayer {
   private func project(
     _ input: Values, _ ldi: Int, _ expert: Expert, rows: Int, _ compute: Compute
   ) {
-    let a = expert.factor(expert.a, expert.rank * inFeatures, by: input, compute)
+    let a = expert.factor(expert.a, expert.rank * inFeatures, compute)
     compute.gemm(
       rows, expert.rank, inFeatures, a: input, lda: ldi, b: a, ldb: inFeatures, transposeB: true,
       c: expert.projected, ldc: expert.rank)
+  }
+
+  /// The same of some rows, x's first among them, on the calling thread.
+  private func project(
+    _ x: Values, _ a: Values, _ expert: Expert, rows: Range<Int>, _ compute: Compute
+  ) {
+    compute.products.gemm(
+      rows.count, expert.rank, inFeatures, a: x, lda: inFeatures, b: a, ldb: inFeatures,
+      transposeB: true, c: expert.projected + rows.lowerBound * expert.rank, ldc: expert.rank)
   }
 
   /// Runs `body` with another weight and bias, and maybe without the expert.
@@ -244,14 +255,21 @@ final class LinearLayer: MatrixLayer {
     }
     let (input, ldi, isDropped) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
     let h = scaled(dy, lddy, expert, rows: rows, compute)
-    addFactorGradients(expert, h.values, h.ld, input, ldi, rows: rows, compute)
-    if let dora = expert.dora, dora.isExact { dora.addNormGradients(product, expert, compute) }
-    guard let dx else { return }
-    if !isDropped, let packed = product.packed?.backward(product.source) {
-      return packed.multiply(
+    let b = expert.factor(expert.b, outFeatures * expert.rank, compute)
+    if let dx, !isDropped, let packed = product.packed?.backward(product.source) {
+      packed.multiply(
         h.values, ldx: h.ld, dx, ldy: lddx, rows: rows, adds: accumulate, compute,
-        adding: { addExpertInput(expert, $1, inFeatures, rows: $0, compute) }, then: then)
+        adding: { rows, h, tile in
+          projectGradient(h, b, expert, rows: rows, compute)
+          addExpertInput(expert, tile, rows: rows, compute)
+        }, then: then)
+      return addFactorGradients(expert, h.values, h.ld, input, ldi, rows: rows, compute)
     }
+    compute.gemm(
+      rows, expert.rank, outFeatures, a: h.values, lda: h.ld, b: b, ldb: expert.rank,
+      c: expert.scratch.projected, ldc: expert.rank)
+    addFactorGradients(expert, h.values, h.ld, input, ldi, rows: rows, compute)
+    guard let dx else { return }
     // X is read no more: dX may have its memory.
     let to = product.floats(of: dx, lddx, .input)
     if isDropped {
@@ -313,18 +331,23 @@ final class LinearLayer: MatrixLayer {
     addMasked(masked, dx, lddx, rows: rows, dropout, compute)
   }
 
-  /// dB and dA; leaves H B in the scratch memory.
+  /// H B of some rows, h's first among them, to the scratch memory, on the calling thread.
+  private func projectGradient(
+    _ h: Values, _ b: Values, _ expert: Expert, rows: Range<Int>, _ compute: Compute
+  ) {
+    compute.products.gemm(
+      rows.count, expert.rank, outFeatures, a: h, lda: outFeatures, b: b, ldb: expert.rank,
+      c: expert.scratch.projected + rows.lowerBound * expert.rank, ldc: expert.rank)
+  }
+
+  /// dB and dA, from X̃ Aᵀ and H B; with DoRA the parts that come through its norm, too.
   private func addFactorGradients(
     _ expert: Expert, _ h: Values, _ ldh: Int, _ input: Values, _ ldi: Int, rows: Int,
     _ compute: Compute
   ) {
     let rank = expert.rank
-    let b = expert.factor(expert.b, outFeatures * rank, by: h, compute)
-    compute.gemm(
-      rows, rank, outFeatures, a: h, lda: ldh, b: b, ldb: rank,
-      c: expert.scratch.projected, ldc: rank)
     if let gradientB = expert.gradientB {
-      let projected = expert.projection(expert.projected, rows * rank, by: h, compute)
+      let projected = expert.projection(expert.projected, rows * rank, compute)
       let transposed = expert.scratch.transposedB
       compute.gemm(
         rank, outFeatures, rows, a: projected, lda: rank, transposeA: true, b: h, ldb: ldh,
@@ -337,11 +360,12 @@ final class LinearLayer: MatrixLayer {
       }
     }
     if let gradientA = expert.gradientA {
-      let projected = expert.projection(expert.scratch.projected, rows * rank, by: input, compute)
+      let projected = expert.projection(expert.scratch.projected, rows * rank, compute)
       compute.gemm(
         rank, inFeatures, rows, a: projected, lda: rank, transposeA: true,
         b: input, ldb: ldi, c: gradientA, ldc: inFeatures, alpha: expert.scale, beta: 1)
     }
+    if let dora = expert.dora, dora.isExact { dora.addNormGradients(product, expert, compute) }
   }
 
   /// dx = s (H B) A + beta dx
@@ -354,15 +378,14 @@ final class LinearLayer: MatrixLayer {
       ldb: inFeatures, c: dx, ldc: lddx, alpha: expert.scale, beta: beta)
   }
 
-  /// dx += s (H B) A of some rows, on the calling thread.
+  /// dx += s (H B) A of some rows, dx's first among them, on the calling thread.
   private func addExpertInput(
-    _ expert: Expert, _ dx: UnsafeMutablePointer<Float>, _ lddx: Int, rows: Range<Int>,
-    _ compute: Compute
+    _ expert: Expert, _ dx: UnsafeMutablePointer<Float>, rows: Range<Int>, _ compute: Compute
   ) {
     compute.products.gemm(
       rows.count, inFeatures, expert.rank,
       a: expert.scratch.projected + rows.lowerBound * expert.rank, lda: expert.rank, b: expert.a,
-      ldb: inFeatures, c: dx, ldc: lddx, alpha: expert.scale, beta: 1)
+      ldb: inFeatures, c: dx, ldc: inFeatures, alpha: expert.scale, beta: 1)
   }
 
   /// dx += M ⊙ masked; masked is used up.

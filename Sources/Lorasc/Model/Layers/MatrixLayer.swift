@@ -48,28 +48,21 @@ struct Expert {
     let projected: UnsafeMutablePointer<UInt16>
   }
 
-  /// A or B for a product with x: rounded, too, where that is bfloat16.
-  func factor(_ values: UnsafePointer<Float>, _ count: Int, by x: Values, _ compute: Compute)
-    -> Values
-  {
-    round(values, count, into: scratch.rounded?.factor, by: x, compute)
+  /// A or B for products; rounded, too, in bfloat16.
+  func factor(_ values: UnsafePointer<Float>, _ count: Int, _ compute: Compute) -> Values {
+    round(values, count, into: scratch.rounded?.factor, compute)
   }
 
   /// The same of X Aᵀ or dY B.
-  func projection(_ values: UnsafePointer<Float>, _ count: Int, by x: Values, _ compute: Compute)
-    -> Values
-  {
-    round(values, count, into: scratch.rounded?.projected, by: x, compute)
+  func projection(_ values: UnsafePointer<Float>, _ count: Int, _ compute: Compute) -> Values {
+    round(values, count, into: scratch.rounded?.projected, compute)
   }
 
   private func round(
     _ values: UnsafePointer<Float>, _ count: Int, into halves: UnsafeMutablePointer<UInt16>?,
-    by x: Values, _ compute: Compute
+    _ compute: Compute
   ) -> Values {
-    var all = Values(reading: values)
-    guard x.halves != nil, let halves else { return all }
-    compute.kernels.f32_to_bf16(values, halves, count)
-    all.halves = halves
-    return all
+    if let halves { compute.kernels.f32_to_bf16(values, halves, count) }
+    return Values(reading: values, halves: halves)
   }
 }
