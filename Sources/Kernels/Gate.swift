@@ -53,11 +53,11 @@ private func gateGradients<E: Element>(
   _ dgate: UnsafeMutablePointer<E>, _ dup: UnsafeMutablePointer<E>, _ n: Int
 ) {
   switch kind {
-  case geluKind: gateGradients(gate, up, dy, dgate, dup, n, geluForward, geluBackward)
-  case geluTanhKind: gateGradients(gate, up, dy, dgate, dup, n, geluTanhForward, geluTanhBackward)
-  case reluKind: gateGradients(gate, up, dy, dgate, dup, n, reluForward, reluBackward)
-  case siluKind: gateGradients(gate, up, dy, dgate, dup, n, siluForward, siluBackward)
-  case tangentKind: gateGradients(gate, up, dy, dgate, dup, n, hyperbolicTangent, tangentBackward)
+  case geluKind: gateGradients(gate, up, dy, dgate, dup, n, geluSlope)
+  case geluTanhKind: gateGradients(gate, up, dy, dgate, dup, n, geluTanhSlope)
+  case reluKind: gateGradients(gate, up, dy, dgate, dup, n, reluSlope)
+  case siluKind: gateGradients(gate, up, dy, dgate, dup, n, siluSlope)
+  case tangentKind: gateGradients(gate, up, dy, dgate, dup, n, tangentSlope)
   default: break
   }
 }
@@ -77,7 +77,7 @@ private func gated<E: Element>(
 private func gateGradients<E: Element>(
   _ gate: UnsafePointer<E>, _ up: UnsafePointer<E>, _ dy: UnsafePointer<E>,
   _ dgate: UnsafeMutablePointer<E>, _ dup: UnsafeMutablePointer<E>, _ n: Int,
-  _ f: (Lanes) -> Lanes, _ slope: (Lanes, Lanes) -> Lanes
+  _ f: (Lanes) -> ValueAndSlope
 ) {
   let whole = n & ~15
   let hasEnd = whole != n
@@ -86,13 +86,14 @@ private func gateGradients<E: Element>(
     hasEnd ? (loadEnd(gate, n), loadEnd(up, n), loadEnd(dy, n)) : (zero, zero, zero)
   var i = 0
   while i < whole {
-    let (g, u, d) = (load(gate, i), load(up, i), load(dy, i))
-    store(slope(g, d * u), dgate, i)
-    store(d * f(g), dup, i)
+    let (g, u, d) = (f(load(gate, i)), load(up, i), load(dy, i))
+    store(d * u * g.slope, dgate, i)
+    store(d * g.value, dup, i)
     i &+= 16
   }
   if hasEnd {
-    storeEnd(slope(endG, endD * endU), dgate, n)
-    storeEnd(endD * f(endG), dup, n)
+    let g = f(endG)
+    storeEnd(endD * endU * g.slope, dgate, n)
+    storeEnd(endD * g.value, dup, n)
   }
 }

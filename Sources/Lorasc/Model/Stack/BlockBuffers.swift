@@ -1,5 +1,5 @@
-/// What the backward makes again instead of keeping. Normalised values, a pass over memory, are
-/// never kept.
+/// What the backward makes again instead of keeping. Normalised values in float32, a pass over
+/// memory, are never kept.
 enum Recompute: String, Sendable {
   case none
   /// What the feed-forward's activation gives.
@@ -16,7 +16,7 @@ struct BlockBuffers {
   let context: Values
   /// What the norm of the attention adds up, and its (tokens, hidden) output.
   let attentionSaved: Norm.Saved
-  let attentionNormed: Values
+  let attentionNormed: Normed
   /// (tokens, intermediate): before the activation, of a gated one gate and up; after it.
   let gate: Values?
   let up: Values
@@ -24,7 +24,17 @@ struct BlockBuffers {
   /// `activated` stays until the backward.
   let keepsActivated: Bool
   let feedForwardSaved: Norm.Saved
-  let feedForwardNormed: Values
+  let feedForwardNormed: Normed
+
+  /// What a norm gives.
+  struct Normed {
+    let values: Values
+    /// What is rounded of it stays until the backward; else it is made again.
+    let isKept: Bool
+
+    /// What modules' backward reads: the same whether it was kept or made again.
+    var backwardInput: Values { values.halves == nil ? values : Values(nil, halves: values.halves) }
+  }
 
   /// What a block has for itself.
   struct Kept {
@@ -33,8 +43,13 @@ struct BlockBuffers {
     /// What goes into the attention's output module, and into the feed-forward's last one.
     let context: Bool
     let activated: Bool
+    /// In bfloat16 what goes into the modules behind a norm.
+    let attentionNormed: Bool
+    let feedForwardNormed: Bool
 
-    static let nothing = Kept(all: false, context: false, activated: false)
+    static let nothing = Kept(
+      all: false, context: false, activated: false, attentionNormed: false,
+      feedForwardNormed: false)
   }
 
   /// - Parameter isInputKept: the block's input stays: what its first norm adds up, or the output
@@ -58,7 +73,8 @@ struct BlockBuffers {
       ? shared.floats(sizes.heads, "\(name).logs") : shared.floats(sizes.heads, sharedAs: "logs")
     context = try values(kept.context, sizes.attentionWidth, "context")
     attentionSaved = try saved(kept.all || isPre && isInputKept, "attention_norm")
-    attentionNormed = try shared.normed(sharedAs: "attention_normed")
+    attentionNormed = try shared.normed(
+      kept.attentionNormed, name, as: "attention_normed")
     gate = isGated ? try values(kept.all, sizes.intermediate, "gate") : nil
     up = try values(kept.all, sizes.intermediate, "up")
     keepsActivated = kept.activated
@@ -67,18 +83,31 @@ struct BlockBuffers {
     // post: where no block's sums stay, their normalised values do.
     feedForwardNormed =
       try !isPre && isInputKept && !kept.all
-      ? shared.normed("\(name).feed_forward_normed")
-      : shared.normed(sharedAs: "feed_forward_normed")
+      ? .init(values: shared.normed("\(name).feed_forward_normed"), isKept: false)
+      : shared.normed(kept.feedForwardNormed, name, as: "feed_forward_normed")
   }
 }
 
 extension BlockBuffers.Kept {
   /// Inputs stay where their modules' backward reads them.
-  init(_ block: Backbone.Block, _ training: Plan.Training) {
+  /// - Parameter index: of a block
+  init(
+    _ backbone: Backbone, _ index: Int, _ training: Plan.Training,
+    _ type: PackedProducts.ElementType
+  ) {
+    let (block, isPre) = (backbone.blocks[index], backbone.placement == .pre)
     let all = training.recompute != .layer
+    let isEverything = training.recompute == .none
+    func isTrained(_ modules: [Int]) -> Bool { modules.contains(where: training.matrices.contains) }
+    let next = backbone.blocks.dropFirst(index + 1).first
+    let isAttentionInput = isTrained(isPre ? block.projections : next?.projections ?? [])
+    let isFeedForwardInput = isTrained([block.up] + (block.gate.map { [$0] } ?? []))
+    let keepsNormed = isEverything && type == .bfloat16
     self.init(
-      all: all, context: all && training.matrices.contains(block.attentionOutput),
-      activated: training.recompute == .none && training.matrices.contains(block.down))
+      all: all, context: all && isTrained([block.attentionOutput]),
+      activated: isEverything && isTrained([block.down]),
+      attentionNormed: keepsNormed && (isPre ? isAttentionInput : isFeedForwardInput),
+      feedForwardNormed: keepsNormed && (isPre ? isFeedForwardInput : isAttentionInput))
   }
 }
 
@@ -126,8 +155,15 @@ final class SharedBuffers {
     try isPre ? values(hidden, what) : arena.sums(tokens, hidden, type, "plan." + what)
   }
 
-  func normed(sharedAs name: String) throws -> Values {
-    try shared(&values, name) { try normed("block." + name) }
+  /// Shared, but for what is rounded and kept.
+  func normed(_ isKept: Bool, _ block: String, as name: String) throws -> BlockBuffers.Normed {
+    guard isKept else {
+      let values = try shared(&values, name) { try normed("block." + name) }
+      return .init(values: values, isKept: false)
+    }
+    let sums = isPre ? nil : try floats(hidden, sharedAs: name + ".sums")
+    let halves = try arena.halves(tokens, hidden, "plan.\(block).\(name)")
+    return .init(values: Values(sums, halves: halves), isKept: true)
   }
 
   func norm(_ what: String) throws -> Norm.Saved {

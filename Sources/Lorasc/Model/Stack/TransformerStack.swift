@@ -111,9 +111,10 @@ final class TransformerStack {
       }
       if isFrozen(\.down) { shared.share(gradients.up, as: "activated") }
       if isFrozen(\.attentionOutput) { shared.share(gradients.context, as: "context") }
-      buffers = try backbone.blocks.enumerated().map { index, block in
+      buffers = try backbone.blocks.indices.map { index in
         try BlockBuffers(
-          backbone, shared, .init(block, training), isInputKept: true, "block.\(index)")
+          backbone, shared, .init(backbone, index, training, type), isInputKept: true,
+          "block.\(index)")
       }
     } else {
       gradients = nil
@@ -161,11 +162,11 @@ final class TransformerStack {
     for block in backbone.blocks.indices {
       if isPre {
         normalizeInput(block, block == 0 ? first : branch, residual: stream, batch)
-        forward(block, buffers(of: block).attentionNormed, batch, dropout)
+        forward(block, buffers(of: block).attentionNormed.values, batch, dropout)
         stream = UnsafePointer(buffers(of: block).feedForwardSaved.sum)
       } else {
         forward(block, inputOf(block), batch, dropout)
-        stream = buffers(of: block).feedForwardNormed.floats.map { UnsafePointer($0) }
+        stream = buffers(of: block).feedForwardNormed.values.floats.map { UnsafePointer($0) }
       }
       heldBlock = block
     }
@@ -194,8 +195,8 @@ final class TransformerStack {
   ) {
     let saved = buffers(of: block)
     modules.norms[backbone.blocks[block].attentionNorm].forward(
-      x, residual: residual, saved.attentionNormed, saved.attentionSaved, rows: batch.tokenCount,
-      compute)
+      x, residual: residual, saved.attentionNormed.values, saved.attentionSaved,
+      rows: batch.tokenCount, compute)
   }
 
   /// - Parameter input: (tokens, hidden), what goes into the attention
@@ -231,9 +232,9 @@ final class TransformerStack {
     project(
       block.attentionOutput, saved.context, ldx: sizes.attentionWidth,
       attentionDropout(index, dropout), norm: block.betweenNorm(backbone.placement),
-      residual: residual, saved.betweenNormed(backbone.placement),
+      residual: residual, saved.betweenNormed(backbone.placement).values,
       saved.betweenSaved(backbone.placement), tokens, dropout)
-    activateUp(block, saved.betweenNormed(backbone.placement), saved, tokens, dropout)
+    activateUp(block, saved.betweenNormed(backbone.placement).values, saved, tokens, dropout)
     let site = dropout.hidden(sites[index].output)
     if isPre {
       // The next norm belongs to the block above.
@@ -241,10 +242,10 @@ final class TransformerStack {
         saved.activated, ldx: sizes.intermediate, Values(branch), ldy: hidden, rows: tokens,
         dropout: dropout, compute)
       site?.apply(branch, branch, rows: tokens, columns: hidden, compute)
-    } else if let residual = saved.attentionNormed.floats {
+    } else if let residual = saved.attentionNormed.values.floats {
       project(
         block.down, saved.activated, ldx: sizes.intermediate, site, norm: block.feedForwardNorm,
-        residual: residual, saved.feedForwardNormed, saved.feedForwardSaved, tokens, dropout)
+        residual: residual, saved.feedForwardNormed.values, saved.feedForwardSaved, tokens, dropout)
     }
   }
 
@@ -408,17 +409,18 @@ final class TransformerStack {
     let saved = buffers(of: index)
     let block = backbone.blocks[index]
     func usesInput(_ linear: Int) -> Bool { modules.linears[linear].usesInput }
-    if isPre, recompute == .layer || block.projections.contains(where: usesInput) {
+    let isMade = saved.attentionNormed.isKept
+    if isPre, recompute == .layer || !isMade && block.projections.contains(where: usesInput) {
       normalizeInput(index, saved.attentionSaved.sum, residual: nil, batch)
     }
     if recompute == .layer {
       forward(index, inputOf(index), batch, dropout)
       return
     }
-    if usesInput(block.up) || block.gate.map(usesInput) == true {
+    let between = saved.betweenNormed(backbone.placement)
+    if !between.isKept, usesInput(block.up) || block.gate.map(usesInput) == true {
       modules.norms[block.betweenNorm(backbone.placement)].again(
-        saved.betweenSaved(backbone.placement), saved.betweenNormed(backbone.placement),
-        rows: batch.tokenCount, compute)
+        saved.betweenSaved(backbone.placement), between.values, rows: batch.tokenCount, compute)
     }
     if !saved.keepsActivated, usesInput(block.down) {
       compute.forRows(batch.tokenCount, cost: 9 * sizes.intermediate) {
@@ -429,22 +431,27 @@ final class TransformerStack {
 
   /// What goes into a block's attention.
   private func inputOf(_ index: Int) -> Values {
+    normedInput(of: index)?.values ?? Values(embedded)
+  }
+
+  /// nil: a post-norm model's first block has what the input layer gave.
+  private func normedInput(of index: Int) -> BlockBuffers.Normed? {
     if isPre { return buffers(of: index).attentionNormed }
-    if index > 0 { return buffers(of: index - 1).feedForwardNormed }
-    return Values(embedded)
+    return index > 0 ? buffers(of: index - 1).feedForwardNormed : nil
   }
 
   /// The same for the backward of a block whose values are there: post, what the block before
   /// gave is normalised again, over what this one gave.
   private func inputAgain(_ index: Int, _ batch: StagedBatch) -> Values {
-    if !isPre, index > 0, recompute != .layer,
+    guard let input = normedInput(of: index) else { return Values(embedded) }
+    if !isPre, !input.isKept, recompute != .layer,
       backbone.blocks[index].projections.contains(where: { modules.linears[$0].usesInput })
     {
       let below = buffers(of: index - 1)
       modules.norms[backbone.blocks[index - 1].feedForwardNorm].again(
-        below.feedForwardSaved, below.feedForwardNormed, rows: batch.tokenCount, compute)
+        below.feedForwardSaved, input.values, rows: batch.tokenCount, compute)
     }
-    return inputOf(index)
+    return input.backwardInput
   }
 
   private func backward(
@@ -540,7 +547,7 @@ final class TransformerStack {
   ) {
     guard let gradients else { return }
     let inner = sizes.intermediate
-    let input = saved.betweenNormed(backbone.placement)
+    let input = saved.betweenNormed(backbone.placement).backwardInput
     let activation = backbone.activation
     modules.linears[block.down].backward(
       dy, lddy: hidden, x: saved.activated, ldx: inner, dx: stopAt == .down ? nil : gradients.up,
@@ -587,7 +594,7 @@ extension Backbone.Block {
 }
 
 extension BlockBuffers {
-  fileprivate func betweenNormed(_ placement: Backbone.NormPlacement) -> Values {
+  fileprivate func betweenNormed(_ placement: Backbone.NormPlacement) -> Normed {
     placement == .post ? attentionNormed : feedForwardNormed
   }
 
