@@ -55,10 +55,12 @@ final class PackedProducts {
   fileprivate static let tiles = [128, 64, 32, 16]
   /// Tiles of wider matrices are small, for the scratch memory's sake.
   private static let widest = 8192
+  /// Beyond this the floats of two lanes' tiles of 128 rows would fill a second-level cache of 2 MB.
+  private static let wide = 1024
 
   /// Enough tiles for the threads, and as few as that.
   fileprivate static func tile(rows: Int, _ shape: Shape) -> Int {
-    let most = max(shape.inner, shape.columns) > widest ? 32 : 128
+    let most = max(shape.inner, shape.columns) > widest ? 32 : shape.columns > wide ? 64 : 128
     return min(most, rows >= 1024 ? 128 : rows >= 256 ? 64 : rows >= 64 ? 32 : 16)
   }
 
