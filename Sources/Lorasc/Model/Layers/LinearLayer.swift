@@ -257,6 +257,7 @@ final class LinearLayer: MatrixLayer {
     let h = scaled(dy, lddy, expert, rows: rows, compute)
     let b = expert.factor(expert.b, outFeatures * expert.rank, compute)
     if let dx, !isDropped, let packed = product.packed?.backward(product.source) {
+      // dX hasn't X's memory here: in a plan only inputs of frozen modules share it with gradients.
       packed.multiply(
         h.values, ldx: h.ld, dx, ldy: lddx, rows: rows, adds: accumulate, compute,
         adding: { rows, h, tile in
