@@ -1,7 +1,8 @@
 import CSupport
 
-// Each activation side by side with its value and slope in one, for the backward, which a gate's
-// needs both of. Unknown kinds do nothing; the option table lets none through.
+// Each activation side by side with its backward, which gives the value too: a gate's needs both,
+// and they have most of the work in common. Unknown kinds do nothing; the option table lets none
+// through.
 
 let geluKind = Int32(bitPattern: LORASC_ACTIVATION_GELU.rawValue)
 let geluTanhKind = Int32(bitPattern: LORASC_ACTIVATION_GELU_TANH.rawValue)
@@ -55,24 +56,25 @@ private func activationGradient<E: Element>(
   _ n: Int
 ) {
   switch kind {
-  case geluKind: activationGradient(x, dy, dx, n, geluSlope)
-  case geluTanhKind: activationGradient(x, dy, dx, n, geluTanhSlope)
-  case reluKind: activationGradient(x, dy, dx, n, reluSlope)
-  case siluKind: activationGradient(x, dy, dx, n, siluSlope)
-  case tangentKind: activationGradient(x, dy, dx, n, tangentSlope)
+  case geluKind: activationGradient(x, dy, dx, n, geluBackward)
+  case geluTanhKind: activationGradient(x, dy, dx, n, geluTanhBackward)
+  case reluKind: activationGradient(x, dy, dx, n, reluBackward)
+  case siluKind: activationGradient(x, dy, dx, n, siluBackward)
+  case tangentKind: activationGradient(x, dy, dx, n, tangentBackward)
   default: break
   }
 }
 
-typealias ValueAndSlope = (value: Lanes, slope: Lanes)
+/// f(x), and dy f'(x).
+typealias ValueAndGradient = (value: Lanes, gradient: Lanes)
 
 @inline(__always)
 private func activationGradient<E: Element>(
   _ x: UnsafePointer<E>, _ dy: UnsafePointer<E>, _ dx: UnsafeMutablePointer<E>, _ n: Int,
-  _ f: (Lanes) -> ValueAndSlope
+  _ f: (Lanes, Lanes) -> ValueAndGradient
 ) {
   @inline(__always)
-  func gradient(_ x: Lanes, _ dy: Lanes) -> Lanes { dy * f(x).slope }
+  func gradient(_ x: Lanes, _ dy: Lanes) -> Lanes { f(x, dy).gradient }
   map(x, dy, dx, n, gradient)
 }
 
@@ -88,14 +90,14 @@ func geluForward(_ x: Lanes) -> Lanes {
 /// Phi(x) + x phi(x), phi(x) = exp(-x^2 / 2) / sqrt(2 pi): t = Phi(-a) - a phi(a) left of 0, 1 - t
 /// right of it. Beyond a = 15 the slope is 0 or 1 to the last bit.
 @_transparent
-func geluSlope(_ x: Lanes) -> ValueAndSlope {
+func geluBackward(_ x: Lanes, _ dy: Lanes) -> ValueAndGradient {
   let a = atMost(magnitude(x), 15)
   let (tail, e) = normalTail(a)
   let t = multiplyAdd(a * Lanes(repeating: -0.3989422804), e, tail)
   let right = Lanes(repeating: 1) - t
   return (
     multiplyAdd(-a, tail, atLeast(x, 0)),
-    t.replacing(with: right, where: x .> Lanes(repeating: 0))
+    dy * t.replacing(with: right, where: x .> Lanes(repeating: 0))
   )
 }
 
@@ -111,7 +113,7 @@ func geluTanhForward(_ x: Lanes) -> Lanes {
 
 /// s + x s (1 - s) (2t)', (2t)' = c0 + 3 c1 x^2; 0 or 1 to the last bit beyond 10.
 @_transparent
-func geluTanhSlope(_ x: Lanes) -> ValueAndSlope {
+func geluTanhBackward(_ x: Lanes, _ dy: Lanes) -> ValueAndGradient {
   let bounded = atLeast(atMost(x, 10), -10)
   let square = bounded * bounded
   let inner = multiplyAdd(
@@ -119,7 +121,7 @@ func geluTanhSlope(_ x: Lanes) -> ValueAndSlope {
   let (s, complement) = logisticPair(bounded * inner)
   let slope = multiplyAdd(
     square, Lanes(repeating: 0.2140644488178027), Lanes(repeating: 1.5957691216057308))
-  return (x * s, multiplyAdd(bounded * slope, s * complement, s))
+  return (x * s, dy * multiplyAdd(bounded * slope, s * complement, s))
 }
 
 // MARK: ReLU; its derivative at 0 is 0, as in PyTorch
@@ -128,11 +130,9 @@ func geluTanhSlope(_ x: Lanes) -> ValueAndSlope {
 func reluForward(_ x: Lanes) -> Lanes { atLeast(x, 0) }
 
 @_transparent
-func reluSlope(_ x: Lanes) -> ValueAndSlope {
-  let one = Lanes(repeating: 1)
-  return (
-    atLeast(x, 0), one.replacing(with: Lanes(repeating: 0), where: x .<= Lanes(repeating: 0))
-  )
+func reluBackward(_ x: Lanes, _ dy: Lanes) -> ValueAndGradient {
+  let zero = Lanes(repeating: 0)
+  return (atLeast(x, 0), dy.replacing(with: zero, where: x .<= zero))
 }
 
 // MARK: SiLU, x / (1 + exp(-x))
@@ -144,17 +144,17 @@ func siluForward(_ x: Lanes) -> Lanes {
 
 /// s (1 + x (1 - s)); 0 or 1 to the last bit beyond 110.
 @_transparent
-func siluSlope(_ x: Lanes) -> ValueAndSlope {
+func siluBackward(_ x: Lanes, _ dy: Lanes) -> ValueAndGradient {
   let bounded = atLeast(atMost(x, 110), -110)
   let (s, complement) = logisticPair(bounded)
-  return (x * s, multiplyAdd(s * bounded, complement, s))
+  return (x * s, dy * multiplyAdd(s * bounded, complement, s))
 }
 
 // MARK: tanh
 
 /// 1 - tanh^2 x = 4 s (1 - s) with s = 1 / (1 + exp(-2x)): no cancellation.
 @_transparent
-func tangentSlope(_ x: Lanes) -> ValueAndSlope {
+func tangentBackward(_ x: Lanes, _ dy: Lanes) -> ValueAndGradient {
   let (s, complement) = logisticPair(x + x)
-  return (hyperbolicTangent(x), Lanes(repeating: 4) * s * complement)
+  return (hyperbolicTangent(x), dy * (Lanes(repeating: 4) * s * complement))
 }

@@ -53,11 +53,11 @@ private func gateGradients<E: Element>(
   _ dgate: UnsafeMutablePointer<E>, _ dup: UnsafeMutablePointer<E>, _ n: Int
 ) {
   switch kind {
-  case geluKind: gateGradients(gate, up, dy, dgate, dup, n, geluSlope)
-  case geluTanhKind: gateGradients(gate, up, dy, dgate, dup, n, geluTanhSlope)
-  case reluKind: gateGradients(gate, up, dy, dgate, dup, n, reluSlope)
-  case siluKind: gateGradients(gate, up, dy, dgate, dup, n, siluSlope)
-  case tangentKind: gateGradients(gate, up, dy, dgate, dup, n, tangentSlope)
+  case geluKind: gateGradients(gate, up, dy, dgate, dup, n, geluBackward)
+  case geluTanhKind: gateGradients(gate, up, dy, dgate, dup, n, geluTanhBackward)
+  case reluKind: gateGradients(gate, up, dy, dgate, dup, n, reluBackward)
+  case siluKind: gateGradients(gate, up, dy, dgate, dup, n, siluBackward)
+  case tangentKind: gateGradients(gate, up, dy, dgate, dup, n, tangentBackward)
   default: break
   }
 }
@@ -77,7 +77,7 @@ private func gated<E: Element>(
 private func gateGradients<E: Element>(
   _ gate: UnsafePointer<E>, _ up: UnsafePointer<E>, _ dy: UnsafePointer<E>,
   _ dgate: UnsafeMutablePointer<E>, _ dup: UnsafeMutablePointer<E>, _ n: Int,
-  _ f: (Lanes) -> ValueAndSlope
+  _ f: (Lanes, Lanes) -> ValueAndGradient
 ) {
   let whole = n & ~15
   let hasEnd = whole != n
@@ -86,14 +86,15 @@ private func gateGradients<E: Element>(
     hasEnd ? (loadEnd(gate, n), loadEnd(up, n), loadEnd(dy, n)) : (zero, zero, zero)
   var i = 0
   while i < whole {
-    let (g, u, d) = (f(load(gate, i)), load(up, i), load(dy, i))
-    store(d * u * g.slope, dgate, i)
-    store(d * g.value, dup, i)
+    let (g, u, d) = (load(gate, i), load(up, i), load(dy, i))
+    let (value, gradient) = f(g, d * u)
+    store(gradient, dgate, i)
+    store(d * value, dup, i)
     i &+= 16
   }
   if hasEnd {
-    let g = f(endG)
-    storeEnd(endD * endU * g.slope, dgate, n)
-    storeEnd(endD * g.value, dup, n)
+    let (value, gradient) = f(endG, endD * endU)
+    storeEnd(gradient, dgate, n)
+    storeEnd(endD * value, dup, n)
   }
 }

@@ -1,5 +1,5 @@
-// Softmax of rows, in place or rounded to bfloat16 elsewhere. A row that holds NaN or +inf, or nothing but -inf,
-// becomes NaN, as in PyTorch: a caller masks with -inf and leaves one key.
+// Softmax of rows, in place or rounded to bfloat16 elsewhere. A row that holds NaN or +inf, or
+// nothing but -inf, becomes NaN, as in PyTorch: a caller masks with -inf and leaves one key.
 
 func softmaxForward(
   _ x: UnsafeMutablePointer<Float>, _ rows: Int, _ cols: Int, _ ld: Int, _ scale: Float,

@@ -92,12 +92,13 @@ final class LinearLayer: MatrixLayer {
     // DoRA sets its bias behind the weighing.
     let productBias = accumulate || expert.dora != nil ? nil : bias
     if expert.dora == nil || !isDropped, let packed = product.packed?.forward(product.source) {
+      // Behind a dropout the product's X isn't the expert's.
       if isDropped { project(input, ldi, expert, rows: rows, compute) }
-      let a = expert.factor(expert.a, expert.rank * inFeatures, compute)
+      let a = isDropped ? nil : expert.factor(expert.a, expert.rank * inFeatures, compute)
       return packed.multiply(
         x, ldx: ldx, y, ldy: ldy, rows: rows, bias: productBias, adds: accumulate, compute,
         adding: { rows, x, tile in
-          if !isDropped { project(x, a, expert, rows: rows, compute) }
+          if let a { project(x, a, expert, rows: rows, compute) }
           addExpert(expert, tile, rows: rows, compute)
           expert.dora?.scale(
             tile, ldy: outFeatures, first: rows.lowerBound, rows: rows.count, bias: bias,

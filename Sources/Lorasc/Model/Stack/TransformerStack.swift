@@ -409,8 +409,8 @@ final class TransformerStack {
     let saved = buffers(of: index)
     let block = backbone.blocks[index]
     func usesInput(_ linear: Int) -> Bool { modules.linears[linear].usesInput }
-    let isMade = saved.attentionNormed.isKept
-    if isPre, recompute == .layer || !isMade && block.projections.contains(where: usesInput) {
+    let input = saved.attentionNormed
+    if isPre, recompute == .layer || !input.isKept && block.projections.contains(where: usesInput) {
       normalizeInput(index, saved.attentionSaved.sum, residual: nil, batch)
     }
     if recompute == .layer {
@@ -480,9 +480,9 @@ final class TransformerStack {
     if stopAt == (isPre ? .feedForwardNorm : .attentionNorm) { return }
     modules.linears[block.attentionOutput].backward(
       dropped(gradients.stream, attentionDropout(index, dropout), tokens), lddy: hidden,
-      x: saved.context,
-      ldx: sizes.attentionWidth, dx: stopAt == .attentionOutput ? nil : gradients.context,
-      lddx: sizes.attentionWidth, rows: tokens, dropout: dropout, compute)
+      x: saved.context, ldx: sizes.attentionWidth,
+      dx: stopAt == .attentionOutput ? nil : gradients.context, lddx: sizes.attentionWidth,
+      rows: tokens, dropout: dropout, compute)
     if stopAt == .attentionOutput { return }
     attention.backward(
       dOutput: gradients.context, qkv: saved.qkv, logSumExp: saved.logSumExp, dqkv: gradients.qkv,
