@@ -86,6 +86,58 @@ import Testing
       }
     }
 
+    /// Sums over many rows, cut or not: of random factors, alpha and beta among them.
+    @Test(
+      arguments: [
+        (16, 100, 4096), (8, 33, 300), (64, 40, 1000), (65, 40, 1000), (8, 40_000, 600),
+        (16, 24, 1),
+        (5, 7, 257),
+      ], MatrixProducts.allCases.filter(\.isAvailable))
+    func summingMatchesNaiveAndTheThreadsGiveTheSameBits(
+      shape: (m: Int, n: Int, k: Int), products: MatrixProducts
+    ) throws {
+      let (m, n, k) = shape
+      let (lda, ldb) = (m + 3, n + 1)
+      let a = Guarded(Self.matrix(k, m, lda, 1))
+      let b = Guarded(Self.matrix(k, n, ldb, 2))
+      let start = Self.matrix(m, n, n, 3)
+      let split = SumSplit(m, n, k)
+      #expect((split.parts - 1) * split.size < k && split.parts * split.size >= k)
+      for (alpha, beta) in [(Float(1), Float(0)), (2, 1)] {
+        var first: [UInt32]?
+        for threads in [1, 2, 4] {
+          let compute = try Compute(threads: threads, products: products)
+          let c = Guarded(beta == 0 ? start.map { _ in .nan } : start)
+          let parts = Guarded([Float](repeating: .nan, count: SumSplit.elements(m * n, k)))
+          BLASThreads.withSingleThread {
+            compute.gemm(
+              summing: k, m, n, a: Values(a.p), lda: lda, b: Values(b.p), ldb: ldb, c: c.p,
+              alpha: alpha, beta: beta, parts: parts.p)
+          }
+          #expect(c.isIntact && parts.isIntact)
+          let bits = bitPatterns(c.values)
+          #expect(bits == first ?? bits, "threads \(threads)")
+          first = first ?? bits
+          guard threads == 1 else { continue }
+          var worst = 0.0
+          for i in 0..<m {
+            for j in stride(from: 0, to: n, by: max(1, n / 50)) {
+              let old = beta == 0 ? 0 : Double(start[i * n + j])
+              var (sum, size) = (old, abs(old))
+              for p in 0..<k {
+                let term = Double(alpha) * Double(a.p[p * lda + i]) * Double(b.p[p * ldb + j])
+                sum += term
+                size += abs(term)
+              }
+              let share = abs(Double(c.p[i * n + j]) - sum) / size
+              worst = share.isNaN ? .infinity : max(worst, share)
+            }
+          }
+          #expect(worst < (4 + Double(k).squareRoot() / 2) * 0x1p-24, "\(shape) \(alpha) \(beta)")
+        }
+      }
+    }
+
     @Test func emptySizes() throws {
       let compute = try Compute(threads: 2)
       let one: [Float] = [1]

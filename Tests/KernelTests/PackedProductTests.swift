@@ -24,18 +24,25 @@ struct PackedProductTests {
   }
 
   /// W as it lies in a layer: (columns, inner).
+  /// - Parameter side: W is packed by blocks of this side.
   private func check(
     _ shape: PackedProducts.Shape, _ type: PackedProducts.ElementType, _ cases: [Case],
-    threads: [Int]
+    threads: [Int], cut side: PackedBlocks.Side? = nil
   ) throws {
     var random = TestRandom(UInt64(shape.inner * 31 + shape.columns))
     let w = random.floats(shape.inner * shape.columns, in: -1...1)
     let bias = random.floats(shape.columns, in: -1...1)
     let computes = try threads.map { try Compute(threads: $0, products: .onednn) }
     let arena = Arena()
+    let shapes = side.map { PackedBlocks.shapes(of: shape, cut: $0) } ?? [shape]
     let packed = try computes.map { compute in
-      let products = try PackedProducts(type, [shape], lanes: compute.threads, arena)
-      let matrix = try #require(try products.matrix(shape, "w", arena))
+      let products = try PackedProducts(type, Set(shapes), lanes: compute.threads, arena)
+      let matrix: any PackedOperand =
+        if let side {
+          try #require(try PackedBlocks(products, shape, cut: side, "w", arena))
+        } else {
+          try #require(try products.matrix(shape, "w", arena))
+        }
       BLASThreads.withSingleThread { matrix.pack(w, innerStride: 1, columnStride: shape.inner) }
       return matrix
     }
@@ -47,15 +54,23 @@ struct PackedProductTests {
       var first: [UInt32]?
       for (compute, matrix) in zip(computes, packed) {
         let y = Guarded(one.output == .add ? start : start.map { _ in .nan })
+        let seen = Guarded([UInt16](repeating: 0, count: one.rows))
+        let (at, seenAt) = (y.p, seen.p)
         BLASThreads.withSingleThread {
           withUnsafeBufferPointers(bias, x) { bias, x in
             matrix.multiply(
               Values(reading: x), ldx: one.ldx, Values(y.p), ldy: one.ldy, rows: one.rows,
               bias: one.output == .setWithBias ? bias.baseAddress : nil,
-              adds: one.output == .add, compute)
+              adds: one.output == .add, compute
+            ) { rows, _ in
+              for row in rows where !at[row * one.ldy + shape.columns - 1].isNaN {
+                seenAt[row] += 1
+              }
+            }
           }
         }
-        #expect(y.isIntact)
+        #expect(y.isIntact && seen.isIntact)
+        #expect(seen.values.allSatisfy { $0 == 1 })
         let bits = bitPatterns(y.values)
         #expect(bits == first ?? bits, "threads \(compute.threads)")
         first = first ?? bits
@@ -108,6 +123,62 @@ struct PackedProductTests {
       // bfloat16 is AVX-512's.
       #expect(type == .bfloat16 && !KernelLevel.avx512.isAvailable)
     }
+  }
+
+  /// A matrix that is much longer than wide, whichever side is the sum's; groups of 256 rows.
+  @Test(
+    arguments: [
+      ((24, 17_000), PackedBlocks.Side.columns), ((17_000, 24), .inner), ((16, 20_480), .columns),
+    ], [PackedProducts.ElementType.float32, .bfloat16])
+  func blocksMatchNaiveAndTheThreadsGiveTheSameBits(
+    cut: (shape: (Int, Int), side: PackedBlocks.Side), type: PackedProducts.ElementType
+  ) throws {
+    let shape = PackedProducts.Shape(inner: cut.shape.0, columns: cut.shape.1)
+    let cases = [1, 160, 300].flatMap { rows in
+      PackedProducts.Output.of(.float32).map { output in
+        let gap = rows == 160 ? 0 : 3
+        return Case(
+          rows: rows, ldx: shape.inner + gap, ldy: shape.columns + gap, output: output)
+      }
+    }
+    do {
+      try check(shape, type, cases, threads: [1, 2, 4], cut: cut.side)
+    } catch let error as LorascError where error.status == .unsupported {
+      #expect(type == .bfloat16 && !KernelLevel.avx512.isAvailable)
+    }
+  }
+
+  /// Blocks that round what they give: the bits of those that don't, rounded.
+  @Test(arguments: [((24, 17_000), PackedBlocks.Side.columns), ((17_000, 24), .inner)])
+  func blocksRound(shape: (Int, Int), side: PackedBlocks.Side) throws {
+    let shape = PackedProducts.Shape(inner: shape.0, columns: shape.1)
+    let rows = 70
+    var random = TestRandom(11)
+    let w = random.floats(shape.inner * shape.columns, in: -1...1)
+    let x = Guarded(random.floats(rows * shape.inner, in: -1...1))
+    let bias = Guarded(random.floats(shape.columns, in: -1...1))
+    let compute = try Compute(threads: 2, products: .onednn)
+    let arena = Arena()
+    let floats = Guarded([Float](repeating: .nan, count: rows * shape.columns))
+    let halves = Guarded([UInt16](repeating: 7, count: rows * shape.columns))
+    do {
+      let products = try PackedProducts(
+        .bfloat16, Set(PackedBlocks.shapes(of: shape, cut: side)), lanes: 2, arena)
+      let blocks = try #require(try PackedBlocks(products, shape, cut: side, "w", arena))
+      BLASThreads.withSingleThread {
+        blocks.pack(w, innerStride: 1, columnStride: shape.inner)
+        for y in [Values(floats.p), Values(nil, halves: halves.p)] {
+          blocks.multiply(
+            Values(x.p), ldx: shape.inner, y, ldy: shape.columns, rows: rows, bias: bias.p,
+            adds: false, compute, then: { _, _ in })
+        }
+      }
+    } catch let error as LorascError where error.status == .unsupported {
+      return #expect(!KernelLevel.avx512.isAvailable)
+    }
+    let expected = Guarded([UInt16](repeating: 7, count: rows * shape.columns))
+    compute.kernels.f32_to_bf16(floats.p, expected.p, rows * shape.columns)
+    #expect(halves.values == expected.values && halves.isIntact && floats.isIntact)
   }
 
   /// nil: this CPU has no such products, which is checked.

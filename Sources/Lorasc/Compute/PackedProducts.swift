@@ -180,37 +180,60 @@ final class PackedProducts {
     bias: UnsafePointer<Float>?, adds: Bool, rounds: Bool, _ compute: Compute, adding: TileBody,
     then: RowsBody
   ) {
-    let (inner, columns) = (w.shape.inner, w.shape.columns)
     let tile = Self.tile(rows: rows, w.shape)
     compute.forTasks((rows + tile - 1) / tile) { task, lane in
-      let start = task * tile
-      let count = min(tile, rows - start)
-      let (outputs, size) = w.kinds.products(rows: count)
-      let to = y + start * ldy
-      let source = self.source(
-        x + start * ldx, ldx, count, inner, isWhole: size == count, lane, compute)
-      func run(_ output: Output, _ at: UnsafeMutableRawPointer) -> Bool {
-        outputs[output.rawValue].run(lane: lane, source.pointer, w.memory, bias, at)
-      }
-      let isInPlace = size == count && ldy == columns
-      if rounds, let halves = to.halves {
-        let own = isInPlace ? halves : scratch.roundedY(lane)
-        let isDone = run(bias == nil ? .round : .roundWithBias, own)
-        if !isDone { own.update(repeating: Self.roundedNaN, count: count * columns) }
-        if !isInPlace { copy(own, columns, halves, ldy, rows: count, columns: columns) }
-      } else {
-        let floats = isInPlace ? to.floats : nil
-        let own = floats ?? scratch.y(lane)
-        let isDone = run(
-          adds && floats != nil ? .add : bias == nil ? .set : .setWithBias, own)
-        // oneDNN refuses no product that it has made, unless memory is short: the step sees NaN,
-        // says so and stops.
-        if !isDone { own.update(repeating: .nan, count: count * columns) }
-        adding(start..<start + count, source.values, own)
-        if floats == nil { put(own, count, columns, to, ldy, adds: adds, compute) }
-      }
-      then(start..<start + count, lane)
+      let tile = task * tile..<min((task + 1) * tile, rows)
+      multiply(
+        tile, x, ldx, w, y, ldy, bias: bias, adds: adds, rounds: rounds, lane, compute,
+        adding: adding)
+      then(tile, lane)
     }
+  }
+
+  /// The same on the calling thread.
+  fileprivate func multiply(
+    _ x: Values, ldx: Int, _ w: PackedMatrix, _ y: Values, ldy: Int, rows: Int,
+    bias: UnsafePointer<Float>?, adds: Bool, lane: Int, _ compute: Compute
+  ) {
+    let tile = Self.tiles[0]
+    for start in stride(from: 0, to: rows, by: tile) {
+      multiply(
+        start..<min(start + tile, rows), x, ldx, w, y, ldy, bias: bias, adds: adds,
+        rounds: y.halves != nil, lane, compute, adding: { _, _, _ in })
+    }
+  }
+
+  /// Of a tile's rows.
+  private func multiply(
+    _ rows: Range<Int>, _ x: Values, _ ldx: Int, _ w: PackedMatrix, _ y: Values, _ ldy: Int,
+    bias: UnsafePointer<Float>?, adds: Bool, rounds: Bool, _ lane: Int, _ compute: Compute,
+    adding: TileBody
+  ) {
+    let (inner, columns, count) = (w.shape.inner, w.shape.columns, rows.count)
+    let (outputs, size) = w.kinds.products(rows: count)
+    let to = y + rows.lowerBound * ldy
+    let source = self.source(
+      x + rows.lowerBound * ldx, ldx, count, inner, isWhole: size == count, lane, compute)
+    func run(_ output: Output, _ at: UnsafeMutableRawPointer) -> Bool {
+      outputs[output.rawValue].run(lane: lane, source.pointer, w.memory, bias, at)
+    }
+    let isInPlace = size == count && ldy == columns
+    if rounds, let halves = to.halves {
+      let own = isInPlace ? halves : scratch.roundedY(lane)
+      let isDone = run(bias == nil ? .round : .roundWithBias, own)
+      if !isDone { own.update(repeating: Self.roundedNaN, count: count * columns) }
+      if !isInPlace { copy(own, columns, halves, ldy, rows: count, columns: columns) }
+      return
+    }
+    let floats = isInPlace ? to.floats : nil
+    let own = floats ?? scratch.y(lane)
+    let isDone = run(
+      adds && floats != nil ? .add : bias == nil ? .set : .setWithBias, own)
+    // oneDNN refuses no product that it has made, unless memory is short: the step sees NaN,
+    // says so and stops.
+    if !isDone { own.update(repeating: .nan, count: count * columns) }
+    adding(rows, source.values, own)
+    if floats == nil { put(own, count, columns, to, ldy, adds: adds, compute) }
   }
 
   private static let roundedNaN: UInt16 = 0x7fc0
@@ -287,8 +310,25 @@ final class PackedProducts {
   }
 }
 
+/// A packed W (inner, columns).
+protocol PackedOperand: AnyObject {
+  /// - Parameter values: W's element (i, j) is values[i · innerStride + j · columnStride].
+  func pack(_ values: UnsafePointer<Float>, innerStride: Int, columnStride: Int)
+
+  /// Y = X W, with a bias Y = X W + b, or Y += X W
+  ///
+  /// - Parameters:
+  ///   - x: its halves where the products are of bfloat16, else its floats
+  ///   - y: floats, or halves, which are set only
+  ///   - bias: nil where `adds`
+  ///   - then: what follows on complete rows
+  func multiply(
+    _ x: Values, ldx: Int, _ y: Values, ldy: Int, rows: Int, bias: UnsafePointer<Float>?,
+    adds: Bool, _ compute: Compute, then: RowsBody)
+}
+
 /// One W (inner, columns) as oneDNN has packed it.
-final class PackedMatrix {
+final class PackedMatrix: PackedOperand {
   let shape: PackedProducts.Shape
   fileprivate let kinds: PackedProducts.Kinds
   fileprivate let memory: UnsafeMutablePointer<Float>
@@ -304,7 +344,6 @@ final class PackedMatrix {
     memory = try arena.floats((kinds.packing.bytes + 3) / 4, what)
   }
 
-  /// - Parameter values: W's element (i, j) is values[i · innerStride + j · columnStride].
   func pack(_ values: UnsafePointer<Float>, innerStride: Int, columnStride: Int) {
     var packing = kinds.packing
     guard
@@ -316,12 +355,6 @@ final class PackedMatrix {
     }
   }
 
-  /// Y = X W, with a bias Y = X W + b, or Y += X W
-  ///
-  /// - Parameters:
-  ///   - x: its halves where the products are of bfloat16, else its floats
-  ///   - y: floats, or halves, which are set only
-  ///   - then: what follows on complete rows
   func multiply(
     _ x: Values, ldx: Int, _ y: Values, ldy: Int, rows: Int, bias: UnsafePointer<Float>? = nil,
     adds: Bool, _ compute: Compute, then: RowsBody = { _, _ in }
@@ -329,6 +362,15 @@ final class PackedMatrix {
     products.multiply(
       x, ldx: ldx, self, y, ldy: ldy, rows: rows, bias: bias, adds: adds, rounds: y.halves != nil,
       compute, adding: { _, _, _ in }, then: then)
+  }
+
+  /// The same on the calling thread, whose lane it is.
+  func multiply(
+    _ x: Values, ldx: Int, _ y: Values, ldy: Int, rows: Int, bias: UnsafePointer<Float>?,
+    adds: Bool, lane: Int, _ compute: Compute
+  ) {
+    products.multiply(
+      x, ldx: ldx, self, y, ldy: ldy, rows: rows, bias: bias, adds: adds, lane: lane, compute)
   }
 
   /// The same with more to add before the sum is rounded.

@@ -86,6 +86,8 @@ struct ExpertMemory {
     scratch = Expert.Scratch(
       projected: try arena.matrix(tokens, largest, "plan.gradient.projected"),
       transposedB: try arena.matrix(largest, tallest, "plan.gradient.b"),
+      parts: try arena.floats(
+        SumSplit.elements(largest * max(widest, tallest), tokens), "plan.gradient.parts"),
       input: settings.dropout > 0 ? try arena.matrix(tokens, widest, "plan.dropped") : nil,
       output: settings.usesDoRA ? try arena.matrix(tokens, tallest, "plan.gradient.scaled") : nil,
       rounded: type == .bfloat16

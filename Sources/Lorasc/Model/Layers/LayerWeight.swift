@@ -26,7 +26,7 @@ struct LayerWeight {
     if alpha == 1, beta == 0 || beta == 1, let packed = packed?.forward(source) {
       return packed.multiply(
         Values(reading: x), ldx: ldx, Values(y), ldy: ldy, rows: rows, bias: bias,
-        adds: beta == 1, compute)
+        adds: beta == 1, compute, then: { _, _ in })
     }
     var beta = beta
     if bias != nil {
@@ -63,7 +63,8 @@ struct LayerWeight {
   ) {
     if alpha == 1, beta == 0 || beta == 1, let packed = packed?.backward(source) {
       return packed.multiply(
-        Values(reading: g), ldx: ldg, Values(dx), ldy: lddx, rows: rows, adds: beta == 1, compute)
+        Values(reading: g), ldx: ldg, Values(dx), ldy: lddx, rows: rows, bias: nil,
+        adds: beta == 1, compute, then: { _, _ in })
     }
     if case .zero = source { return clear(dx, lddx, rows, inFeatures, beta, compute) }
     forTiles(compute) { tile, values in
@@ -132,7 +133,7 @@ extension LayerWeight {
   ) {
     if let packed = packed?.backward(source) {
       return packed.multiply(
-        g, ldx: ldg, dx, ldy: lddx, rows: rows, adds: adds, compute, then: then)
+        g, ldx: ldg, dx, ldy: lddx, rows: rows, bias: nil, adds: adds, compute, then: then)
     }
     let from = floats(g, ldg, rows: rows, .output, compute)
     let to = floats(of: dx, lddx, .input)

@@ -91,15 +91,18 @@ final class LinearLayer: MatrixLayer {
     expert.dora?.measure(product, expert, compute)
     // DoRA sets its bias behind the weighing.
     let productBias = accumulate || expert.dora != nil ? nil : bias
-    if expert.dora == nil || !isDropped, let packed = product.packed?.forward(product.source) {
+    if expert.dora == nil || !isDropped,
+      let packed = product.packed?.forward(product.source) as? PackedMatrix
+    {
       // Behind a dropout the product's X isn't the expert's.
       if isDropped { project(input, ldi, expert, rows: rows, compute) }
       let a = isDropped ? nil : expert.factor(expert.a, expert.rank * inFeatures, compute)
+      let b = expert.transposedB(outFeatures, compute)
       return packed.multiply(
         x, ldx: ldx, y, ldy: ldy, rows: rows, bias: productBias, adds: accumulate, compute,
         adding: { rows, x, tile in
           if let a { project(x, a, expert, rows: rows, compute) }
-          addExpert(expert, tile, rows: rows, compute)
+          addExpert(expert, b, tile, rows: rows, compute)
           expert.dora?.scale(
             tile, ldy: outFeatures, first: rows.lowerBound, rows: rows.count, bias: bias,
             outFeatures: outFeatures, compute)
@@ -153,18 +156,21 @@ final class LinearLayer: MatrixLayer {
     _ expert: Expert, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int, _ compute: Compute
   ) {
     compute.gemm(
-      rows, outFeatures, expert.rank, a: expert.projected, lda: expert.rank, b: expert.b,
-      ldb: expert.rank, transposeB: true, c: y, ldc: ldy, alpha: expert.scale, beta: 1)
+      rows, outFeatures, expert.rank, a: expert.projected, lda: expert.rank,
+      b: expert.transposedB(outFeatures, compute), ldb: outFeatures, c: y, ldc: ldy,
+      alpha: expert.scale, beta: 1)
   }
 
   /// The same of some rows, y's first among them, on the calling thread.
+  /// - Parameter b: Bᵀ
   private func addExpert(
-    _ expert: Expert, _ y: UnsafeMutablePointer<Float>, rows: Range<Int>, _ compute: Compute
+    _ expert: Expert, _ b: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
+    rows: Range<Int>, _ compute: Compute
   ) {
     compute.products.gemm(
       rows.count, outFeatures, expert.rank, a: expert.projected + rows.lowerBound * expert.rank,
-      lda: expert.rank, b: expert.b, ldb: expert.rank, transposeB: true, c: y, ldc: outFeatures,
-      alpha: expert.scale, beta: 1)
+      lda: expert.rank, b: b, ldb: outFeatures, c: y, ldc: outFeatures, alpha: expert.scale,
+      beta: 1)
   }
 
   /// The expert's input: x itself, or in scratch memory x after this module's dropout, which
@@ -257,7 +263,9 @@ final class LinearLayer: MatrixLayer {
     let (input, ldi, isDropped) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
     let h = scaled(dy, lddy, expert, rows: rows, compute)
     let b = expert.factor(expert.b, outFeatures * expert.rank, compute)
-    if let dx, !isDropped, let packed = product.packed?.backward(product.source) {
+    if let dx, !isDropped,
+      let packed = product.packed?.backward(product.source) as? PackedMatrix
+    {
       // dX hasn't X's memory here: in a plan only inputs of frozen modules share it with gradients.
       packed.multiply(
         h.values, ldx: h.ld, dx, ldy: lddx, rows: rows, adds: accumulate, compute,
@@ -352,8 +360,8 @@ final class LinearLayer: MatrixLayer {
       let projected = expert.projection(expert.projected, rows * rank, compute)
       let transposed = expert.scratch.transposedB
       compute.gemm(
-        rank, outFeatures, rows, a: projected, lda: rank, transposeA: true, b: h, ldb: ldh,
-        c: transposed, ldc: outFeatures, alpha: expert.scale)
+        summing: rows, rank, outFeatures, a: projected, lda: rank, b: h, ldb: ldh, c: transposed,
+        alpha: expert.scale, beta: 0, parts: expert.scratch.parts)
       let outFeatures = outFeatures
       compute.forRows(outFeatures, cost: 10 * rank) { start, end in
         for row in start..<end {
@@ -364,8 +372,8 @@ final class LinearLayer: MatrixLayer {
     if let gradientA = expert.gradientA {
       let projected = expert.projection(expert.scratch.projected, rows * rank, compute)
       compute.gemm(
-        rank, inFeatures, rows, a: projected, lda: rank, transposeA: true,
-        b: input, ldb: ldi, c: gradientA, ldc: inFeatures, alpha: expert.scale, beta: 1)
+        summing: rows, rank, inFeatures, a: projected, lda: rank, b: input, ldb: ldi, c: gradientA,
+        alpha: expert.scale, beta: 1, parts: expert.scratch.parts)
     }
     if let dora = expert.dora, dora.isExact { dora.addNormGradients(product, expert, compute) }
   }

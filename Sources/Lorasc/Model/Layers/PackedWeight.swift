@@ -2,7 +2,7 @@
 /// that are made again where the layer has come to see another weight.
 final class PackedWeight {
   private struct Copy {
-    let matrix: PackedMatrix
+    let matrix: any PackedOperand
     var isCurrent = false
     var holdsOriginal = false
   }
@@ -18,23 +18,29 @@ final class PackedWeight {
 
   static func shapes(of modules: [MatrixModule]) -> Set<PackedProducts.Shape> {
     Set(
-      modules.flatMap {
-        [
-          .init(inner: $0.columns, columns: $0.rows), .init(inner: $0.rows, columns: $0.columns),
-        ]
+      modules.flatMap { module in
+        let forward = PackedProducts.Shape(inner: module.columns, columns: module.rows)
+        let backward = PackedProducts.Shape(inner: module.rows, columns: module.columns)
+        guard PackedBlocks.cuts(module.rows) else { return [forward, backward] }
+        return PackedBlocks.shapes(of: forward, cut: .columns)
+          + PackedBlocks.shapes(of: backward, cut: .inner)
       })
   }
 
   /// - Returns: nil where there are no such products
   init?(_ module: MatrixModule, _ products: PackedProducts, _ arena: Arena) throws {
     let (inFeatures, outFeatures) = (module.columns, module.rows)
-    func copy(_ inner: Int, _ columns: Int) throws -> Copy? {
-      try products.matrix(
-        .init(inner: inner, columns: columns), "plan.packed." + module.name, arena
-      ).map { Copy(matrix: $0) }
+    func copy(_ inner: Int, _ columns: Int, cut side: PackedBlocks.Side) throws -> Copy? {
+      let shape = PackedProducts.Shape(inner: inner, columns: columns)
+      let what = "plan.packed." + module.name
+      let matrix: (any PackedOperand)? =
+        PackedBlocks.cuts(outFeatures)
+        ? try PackedBlocks(products, shape, cut: side, what, arena)
+        : try products.matrix(shape, what, arena)
+      return matrix.map { Copy(matrix: $0) }
     }
-    guard let forward = try copy(inFeatures, outFeatures),
-      let backward = try copy(outFeatures, inFeatures)
+    guard let forward = try copy(inFeatures, outFeatures, cut: .columns),
+      let backward = try copy(outFeatures, inFeatures, cut: .inner)
     else { return nil }
     (self.inFeatures, self.outFeatures) = (inFeatures, outFeatures)
     (self.forward, self.backward) = (forward, backward)
@@ -61,7 +67,7 @@ final class PackedWeight {
   }
 
   /// Wᵀ (in, out); nil: `source` is better used as it is.
-  func forward(_ source: WeightSource) -> PackedMatrix? {
+  func forward(_ source: WeightSource) -> (any PackedOperand)? {
     if forward.isCurrent { return forward.matrix }
     guard packs(source) else { return nil }
     guard isOriginal(source) else {
@@ -77,7 +83,7 @@ final class PackedWeight {
   }
 
   /// W (out, in); nil: `source` is better used as it is.
-  func backward(_ source: WeightSource) -> PackedMatrix? {
+  func backward(_ source: WeightSource) -> (any PackedOperand)? {
     if backward.isCurrent { return backward.matrix }
     guard packs(source) else { return nil }
     return pack(&backward, source, innerStride: inFeatures, columnStride: 1)
@@ -96,7 +102,7 @@ final class PackedWeight {
 
   private func pack(
     _ copy: inout Copy, _ source: WeightSource, innerStride: Int, columnStride: Int
-  ) -> PackedMatrix? {
+  ) -> (any PackedOperand)? {
     let matrix = copy.matrix
     let isPacked: Void? = try? source.withFloats(inFeatures * outFeatures) {
       matrix.pack($0, innerStride: innerStride, columnStride: columnStride)
