@@ -654,7 +654,7 @@ typedef int32_t (*lorasc_loss_fn)(lorasc_outputs *outputs, void *user);
  * checked as without it, and accuracies are those of the logits; e^loss has no meaning, so
  * perplexity is NaN. It isn't called where nothing carries a loss, and twice for a chunk of head
  * lm whose output layer is trained: first for the loss alone. Head lm takes a buffer for the
- * gradient of a chunk, at most 32 MiB, or 16 rows of the vocabulary.
+ * gradient of a chunk, at most 64 MiB, or 16 rows of the vocabulary.
  * E_CANCELLED and E_NONFINITE (subject: "loss", "loss_weight" or "gradient") leave what was
  * accumulated as it was, except that where the output layer of head lm is trained, they drop it.
  * A saved state holds that there was such a loss, not the function: set it before

@@ -22,8 +22,8 @@ final class LanguageHead: OutputLayer {
   /// For a loss of the host's.
   private var hostItems: HostItems?
 
-  /// Elements of a chunk of logits: 32 MiB.
-  private static let mostLogits = 1 << 23
+  /// Elements of a chunk of logits: 64 MiB.
+  private static let mostLogits = 1 << 24
   private static let mostRows = 256
   private static let fewestRows = 16
 
