@@ -48,14 +48,15 @@ final class PackedBlocks: PackedOperand {
     _ arena: Arena
   ) throws {
     (self.side, self.shape) = (side, shape)
-    blocks = try Self.ranges(of: shape, side).compactMap { range in
+    let ranges = Self.ranges(of: shape, side)
+    blocks = try ranges.compactMap { range in
       try products.matrix(Self.block(shape, side, range), what, arena)
         .map { ($0, range.lowerBound) }
     }
     sums =
       side == .inner
       ? try arena.matrix(Self.parts * Self.groupRows, shape.columns, "plan.packed_sums") : nil
-    if blocks.isEmpty { return nil }
+    if blocks.count < ranges.count { return nil }
   }
 
   func pack(_ values: UnsafePointer<Float>, innerStride: Int, columnStride: Int) {
@@ -84,8 +85,7 @@ final class PackedBlocks: PackedOperand {
           let block = blocks[index]
           block.matrix.multiply(
             x, ldx: ldx, y + block.start, ldy: ldy, rows: count,
-            bias: bias.map { $0 + block.start },
-            adds: adds, lane: lane, compute)
+            bias: bias.map { $0 + block.start }, adds: adds, lane: lane, compute)
         }
         compute.forRanges(count, cost: 8 * shape.columns) { then(start + $0..<start + $1, $2) }
       }
