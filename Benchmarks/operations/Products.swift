@@ -3,11 +3,12 @@
 /// Matrix products: the low-rank ones of an adapted module, and whole ones to compare with.
 enum Products {
   /// Of the adapters X A^T -> P, Y += P B^T, and of their backward G B, P^T G, dA += H^T X,
-  /// with X (tokens, hidden), A (rank, hidden), B (hidden, rank), G (tokens, hidden).
+  /// with X (tokens, hidden), A (rank, hidden), B (hidden, rank), G (tokens, hidden), as the engine
+  /// makes them: from Bᵀ, and sums over tokens by parts.
   static func lowRank(_ size: Size, rank: Int, _ work: Workspace) -> [Operation] {
     let (tokens, hidden, compute) = (size.tokens, size.hidden, work.compute)
     let (x, narrow, factor) = (work.source(0), work.source(1), work.source(2))
-    let y = work.target(0)
+    let (y, parts) = (work.target(0), work.target(1))
     // Elements of X or G, of P or H, and of a factor.
     let (wide, projected, small) = (tokens * hidden, tokens * rank, rank * hidden)
 
@@ -27,8 +28,8 @@ enum Products {
       },
       make("P B^T", elements: projected + small + 2 * wide, adds: wide) {
         compute.gemm(
-          tokens, hidden, rank, a: narrow, lda: rank, b: factor, ldb: rank, transposeB: true, c: y,
-          ldc: hidden, beta: 1)
+          tokens, hidden, rank, a: narrow, lda: rank, b: factor, ldb: hidden, c: y, ldc: hidden,
+          beta: 1)
       },
       make("G B", elements: wide + small + projected) {
         compute.gemm(
@@ -36,13 +37,15 @@ enum Products {
       },
       make("P^T G", elements: projected + wide + small) {
         compute.gemm(
-          rank, hidden, tokens, a: narrow, lda: rank, transposeA: true, b: x, ldb: hidden, c: y,
-          ldc: hidden)
+          summing: tokens, rank, hidden, a: Values(narrow), lda: rank, b: Values(x), ldb: hidden,
+          c: y,
+          alpha: 1, beta: 0, parts: parts)
       },
       make("H^T X", elements: projected + wide + 2 * small, adds: small) {
         compute.gemm(
-          rank, hidden, tokens, a: narrow, lda: rank, transposeA: true, b: x, ldb: hidden, c: y,
-          ldc: hidden, beta: 1)
+          summing: tokens, rank, hidden, a: Values(narrow), lda: rank, b: Values(x), ldb: hidden,
+          c: y,
+          alpha: 1, beta: 1, parts: parts)
       },
     ]
   }
