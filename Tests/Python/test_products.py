@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from test_cascades import MODULE, assert_same_bits
 from test_resume import stop_at
 from tiny import relative_error
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import lorasc
 
@@ -94,6 +96,41 @@ def test_bfloat16_stays_near_float32(trainer_of, rows: lorasc.Batch, models, met
         losses[dtype] = run(trainer, rows)
     assert losses["bfloat16"] != losses["float32"]
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.03)
+
+
+@pytest.fixture(scope="module")
+def many_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model whose output layer is packed by blocks, the last of them narrower."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 20_011, "hidden_size": 32, "intermediate_size": 64}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 1}
+    path = tmp_path_factory.mktemp("many_words")
+    LlamaForCausalLM(LlamaConfig(**sizes, **heads, tie_word_embeddings=False)).save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("use_dora", [False, True])
+@pytest.mark.parametrize("targets", ["q_proj,v_proj", "v_proj,lm_head"])
+def test_long_output_layers_agree(many_words: Path, targets: str, use_dora: bool) -> None:
+    """Packed by blocks or not, in either type, an expert on the layer itself or not."""
+    words = np.random.default_rng(0).integers(1, 20_011, (12, 30))
+    losses = {}
+    for kind, options in {
+        "as it is": {"pack_weights": "off"},
+        "packed": {"pack_weights": "on"},
+        "bfloat16": {"compute_dtype": "bfloat16"},
+    }.items():
+        with (
+            lorasc.Model(many_words, products="onednn") as model,
+            lorasc.Adapter(
+                model, head="lm", target_modules=targets, r=4, use_dora=use_dora
+            ) as adapter,
+            lorasc.Trainer(model, adapter, learning_rate=5e-3, epochs=5, **options) as trainer,
+        ):
+            losses[kind] = run(trainer, lorasc.Batch(words.tolist()))
+    np.testing.assert_allclose(losses["packed"], losses["as it is"], rtol=1e-5)
+    np.testing.assert_allclose(losses["bfloat16"], losses["as it is"], rtol=1e-3)
+    assert losses["as it is"][-1] < losses["as it is"][0]
 
 
 def test_threads_give_the_same_bits(trainer_of, rows: lorasc.Batch, models) -> None:
