@@ -38,14 +38,12 @@ enum Products {
       make("P^T G", elements: projected + wide + small) {
         compute.gemm(
           summing: tokens, rank, hidden, a: Values(narrow), lda: rank, b: Values(x), ldb: hidden,
-          c: y,
-          alpha: 1, beta: 0, parts: parts)
+          c: y, alpha: 1, beta: 0, parts: parts)
       },
       make("H^T X", elements: projected + wide + 2 * small, adds: small) {
         compute.gemm(
           summing: tokens, rank, hidden, a: Values(narrow), lda: rank, b: Values(x), ldb: hidden,
-          c: y,
-          alpha: 1, beta: 1, parts: parts)
+          c: y, alpha: 1, beta: 1, parts: parts)
       },
     ]
   }

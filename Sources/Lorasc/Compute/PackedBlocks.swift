@@ -14,7 +14,8 @@ final class PackedBlocks: PackedOperand {
   /// (parts, rows of a group, columns), for a cut sum
   private let sums: UnsafeMutablePointer<Float>?
 
-  /// A side beyond this is cut, its other one is shorter than it by far.
+  /// A side beyond this is cut. Shorter ones are multiplied by tiles of rows, to which an expert's
+  /// part is added in the cache.
   private static let longest = 16_384
   private static let size = 1024
   private static let parts = 8

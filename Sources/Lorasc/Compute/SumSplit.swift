@@ -15,15 +15,20 @@ struct SumSplit: Equatable {
 
   init(_ m: Int, _ n: Int, _ k: Int) {
     let isThin = m <= Self.mostRows && m * n <= Self.mostElements
-    size = isThin ? max(Self.fewestSummed, ((k + 7) / 8 + 31) / 32 * 32) : max(1, k)
+    // A multiple of 32.
+    let even = ((k + Self.mostParts - 1) / Self.mostParts + 31) / 32 * 32
+    size = isThin ? max(Self.fewestSummed, even) : max(1, k)
     parts = max(1, (k + size - 1) / size)
   }
 
   /// Floats that the parts of a C of at most so many elements take, of at most k rows to sum over.
   static func elements(_ count: Int, _ k: Int) -> Int {
-    max(count, min(count, mostElements) * min(8, (k + fewestSummed - 1) / fewestSummed))
+    max(
+      count, min(count, mostElements) * min(mostParts, (k + fewestSummed - 1) / fewestSummed))
   }
 
+  private static let mostParts = 8
+  /// Rows of a part.
   private static let fewestSummed = 256
   /// Of C; with more the library's own blocks are large enough.
   private static let mostRows = 64
