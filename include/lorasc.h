@@ -857,8 +857,9 @@ typedef struct lorasc_layer_gradients {
 } lorasc_layer_gradients;
 
 /* From X as the forward had it and dY = d loss / d Y: dX (written; with `share` added to; NULL:
- * not needed), and the gradients of A, B and DoRA's magnitude, added to `gradients`, or where
- * NULL to the trainer's for lorasc_trainer_apply. Training weights only. Since 0.1. */
+ * not needed), which may not overlap them, and the gradients of A, B and DoRA's magnitude, added
+ * to `gradients`, or where NULL to the trainer's for lorasc_trainer_apply. Training weights only.
+ * Since 0.1. */
 lorasc_status lorasc_layer_backward(lorasc_layer *layer, const lorasc_activations *x,
                                     const lorasc_activations *dy, const lorasc_activations *dx,
                                     const lorasc_layer_call *call,

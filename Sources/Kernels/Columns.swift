@@ -1,31 +1,28 @@
 // Layers with a factor an output: columns are weighed.
 
-/// kept = y, then y = k y + bias by columns.
+/// y = k y + bias by columns.
 func scaleColumns(
   _ k: UnsafePointer<Float>, _ bias: UnsafePointer<Float>?, _ y: UnsafeMutablePointer<Float>,
-  _ kept: UnsafeMutablePointer<Float>, _ rows: Int, _ cols: Int, _ ldy: Int, _ ldkept: Int
+  _ rows: Int, _ cols: Int, _ ldy: Int
 ) {
   guard cols > 0 else { return }
-  for r in 0..<max(rows, 0) { scaleRow(k, bias, y + r * ldy, kept + r * ldkept, cols) }
+  for r in 0..<max(rows, 0) { scaleRow(k, bias, y + r * ldy, cols) }
 }
 
 @inline(__always)
 private func scaleRow(
   _ k: UnsafePointer<Float>, _ bias: UnsafePointer<Float>?, _ y: UnsafeMutablePointer<Float>,
-  _ kept: UnsafeMutablePointer<Float>, _ n: Int
+  _ n: Int
 ) {
   let whole = n & ~15
   let zero = Lanes(repeating: 0)
   let end = whole != n ? loadEnd(y, n) : zero
   var i = 0
   while i < whole {
-    let v = load(y, i)
-    store(v, kept, i)
-    store(multiplyAdd(load(k, i), v, bias.map { load($0, i) } ?? zero), y, i)
+    store(multiplyAdd(load(k, i), load(y, i), bias.map { load($0, i) } ?? zero), y, i)
     i &+= 16
   }
   if whole != n {
-    storeEnd(end, kept, n)
     storeEnd(multiplyAdd(loadEnd(k, n), end, bias.map { loadEnd($0, n) } ?? zero), y, n)
   }
 }
@@ -36,36 +33,63 @@ func scaleColumnsBackward(
   _ dx: UnsafeMutablePointer<Float>, _ dk: UnsafeMutablePointer<Float>, _ rows: Int, _ cols: Int,
   _ lddy: Int, _ ldx: Int, _ lddx: Int
 ) {
+  scaleBackward(k, dy, x, dx, dk, rows, cols, lddy, ldx, lddx)
+}
+
+func scaleColumnsBackwardBF16(
+  _ k: UnsafePointer<Float>, _ dy: UnsafePointer<UInt16>, _ x: UnsafePointer<Float>,
+  _ dx: UnsafeMutablePointer<UInt16>, _ dk: UnsafeMutablePointer<Float>, _ rows: Int, _ cols: Int,
+  _ lddy: Int, _ ldx: Int, _ lddx: Int
+) {
+  scaleBackward(k, dy, x, dx, dk, rows, cols, lddy, ldx, lddx)
+}
+
+@inline(__always)
+private func scaleBackward<E: Element>(
+  _ k: UnsafePointer<Float>, _ dy: UnsafePointer<E>, _ x: UnsafePointer<Float>,
+  _ dx: UnsafeMutablePointer<E>, _ dk: UnsafeMutablePointer<Float>, _ rows: Int, _ cols: Int,
+  _ lddy: Int, _ ldx: Int, _ lddx: Int
+) {
   var start = 0
   while start < rows {
     let stop = min(start + 64, rows)
     var c = 0
     // Four cache lines of a row at a time: rows are far apart.
     while c + 64 <= cols {
-      scaleBackward(k + c, dy + c, x + c, dx + c, dk + c, start, stop, lddy, ldx, lddx)
+      scaleWide(k + c, dy + c, x + c, dx + c, dk + c, start, stop, lddy, ldx, lddx)
       c += 64
     }
     while c < cols {
-      let n = min(16, cols - c)
-      let factors = loadStart(k + c, n)
-      var total = Lanes(repeating: 0)
-      for r in start..<stop {
-        let gradient = loadStart(dy + (r * lddy + c), n)
-        total = multiplyAdd(gradient, loadStart(x + (r * ldx + c), n), total)
-        storeStart(factors * gradient, dx + (r * lddx + c), n)
-      }
-      for i in 0..<n { dk[c + i] += total[i] }
+      scaleNarrow(
+        k + c, dy + c, x + c, dx + c, dk + c, start, stop, lddy, ldx, lddx, min(16, cols - c))
       c += 16
     }
     start = stop
   }
 }
 
+/// The same of some rows of n <= 16 columns.
+@inline(__always)
+private func scaleNarrow<E: Element>(
+  _ k: UnsafePointer<Float>, _ dy: UnsafePointer<E>, _ x: UnsafePointer<Float>,
+  _ dx: UnsafeMutablePointer<E>, _ dk: UnsafeMutablePointer<Float>, _ start: Int, _ stop: Int,
+  _ lddy: Int, _ ldx: Int, _ lddx: Int, _ n: Int
+) {
+  let factors = loadEnd(k, n)
+  var total = Lanes(repeating: 0)
+  for r in start..<stop {
+    let gradient = loadEnd(dy + r * lddy, n)
+    total = multiplyAdd(gradient, loadEnd(x + r * ldx, n), total)
+    storeEnd(factors * gradient, dx + r * lddx, n)
+  }
+  storeEnd(loadEnd(dk, n) + total, dk, n)
+}
+
 /// The same of some rows of 64 columns.
 @inline(__always)
-private func scaleBackward(
-  _ k: UnsafePointer<Float>, _ dy: UnsafePointer<Float>, _ x: UnsafePointer<Float>,
-  _ dx: UnsafeMutablePointer<Float>, _ dk: UnsafeMutablePointer<Float>, _ start: Int, _ stop: Int,
+private func scaleWide<E: Element>(
+  _ k: UnsafePointer<Float>, _ dy: UnsafePointer<E>, _ x: UnsafePointer<Float>,
+  _ dx: UnsafeMutablePointer<E>, _ dk: UnsafeMutablePointer<Float>, _ start: Int, _ stop: Int,
   _ lddy: Int, _ ldx: Int, _ lddx: Int
 ) {
   let factors = (load(k, 0), load(k, 16), load(k, 32), load(k, 48))

@@ -19,6 +19,7 @@ public func makeKernelTable() -> lorasc_kernels {
     column_sums: columnSums,
     scale_columns: scaleColumns,
     scale_columns_backward: scaleColumnsBackward,
+    scale_columns_backward_bf16: scaleColumnsBackwardBF16,
     add_scaled_columns: addScaledColumns,
     activation_forward: activationForward,
     activation_backward: activationBackward,

@@ -219,11 +219,13 @@ struct PackedProductTests {
     let (halvesAtX, givenAt) = (halvesOfX.p, given.p)
     BLASThreads.withSingleThread {
       matrix.pack(w, innerStride: 1, columnStride: shape.inner)
-      func add(_ rows: Range<Int>, _ x: Values, _ tile: UnsafeMutablePointer<Float>) {
+      func add(
+        _ rows: Range<Int>, _ x: Values, _ ldx: Int, _ tile: UnsafeMutablePointer<Float>, _: Int
+      ) {
         for row in rows {
-          let own = x + (row - rows.lowerBound) * shape.inner
+          let own = x + (row - rows.lowerBound) * ldx
           let isSame = (0..<shape.inner).allSatisfy {
-            own.halves?[$0] == halvesAtX[row * ldx + $0]
+            own.halves?[$0] == halvesAtX[row * (shape.inner + gap) + $0]
           }
           if isSame { givenAt[row] += 1 }
         }
@@ -252,6 +254,56 @@ struct PackedProductTests {
       kernels.f32_to_bf16(floatsAt + row * ldy, rounded.p + row * ldy, shape.columns)
     }
     #expect(halves.values == rounded.values)
+  }
+
+  /// X weighed by columns on its way gives what a product of the weighed X does, in both types, from
+  /// floats or halves, and the sums over rows of X times another matrix.
+  @Test(arguments: rows, [PackedProducts.ElementType.float32, .bfloat16])
+  func weighedInputs(rows: Int, type: PackedProducts.ElementType) throws {
+    let shape = PackedProducts.Shape(inner: 37, columns: 70)
+    let ldx = shape.inner + 2
+    var random = TestRandom(UInt64(rows))
+    let w = random.floats(shape.inner * shape.columns, in: -1...1)
+    let k = Guarded(random.floats(shape.inner, in: -1...1))
+    let other = Guarded(random.floats(rows * shape.inner, in: -1...1))
+    let compute = try Compute(threads: 2, products: .onednn)
+    let arena = Arena()
+    if type == .bfloat16, try bfloat16Matrix(shape, arena) == nil { return }
+    let products = try PackedProducts(type, [shape], lanes: 2, arena)
+    let matrix = try #require(try products.matrix(shape, "w", arena))
+    // Halves, and what they are as float32.
+    let halves = Guarded([UInt16](repeating: 0, count: rows * ldx))
+    compute.kernels.f32_to_bf16(random.floats(rows * ldx, in: -1...1), halves.p, rows * ldx)
+    let x = Guarded(count: rows * ldx)
+    compute.kernels.bf16_to_f32(halves.p, x.p, rows * ldx)
+    let scaled = Guarded(x.values)
+    compute.kernels.scale_columns(k.p, nil, scaled.p, rows, shape.inner, ldx)
+    let inputs = [Values(x.p)] + (type == .bfloat16 ? [Values(nil, halves: halves.p)] : [])
+    for input in inputs {
+      let memory = try WeighedInput.Memory(
+        rows: rows, inner: shape.inner, lanes: 2, "weighed", arena)
+      let weighed = WeighedInput(factors: k.p, other: other.p, memory: memory)
+      let (y, expected) = (Guarded(count: rows * 70), Guarded(count: rows * 70))
+      let sums = Guarded([Float](repeating: 0, count: shape.inner))
+      let (yAt, expectedAt, scaledAt, sumsAt) = (y.p, expected.p, scaled.p, sums.p)
+      BLASThreads.withSingleThread {
+        matrix.pack(w, innerStride: 1, columnStride: shape.inner)
+        matrix.multiply(
+          input, ldx: ldx, Values(yAt), ldy: 70, rows: rows, adds: false, weighed: weighed, compute,
+          adding: noTileBody, then: { _, _ in })
+        matrix.multiply(
+          Values(scaledAt), ldx: ldx, Values(expectedAt), ldy: 70, rows: rows, adds: false, compute)
+        weighed.addSums(to: sumsAt, rows: rows, shape.inner, compute)
+      }
+      #expect(y.isIntact && bitPatterns(y.values) == bitPatterns(expected.values))
+      for column in 0..<shape.inner {
+        let exact = (0..<rows).reduce(0.0) {
+          $0 + Double(x.values[$1 * ldx + column]) * Double(other.values[$1 * shape.inner + column])
+        }
+        #expect(abs(Double(sums.values[column]) - exact) < 1e-4)
+      }
+    }
+    #expect(k.isIntact && other.isIntact && x.isIntact && halves.isIntact && scaled.isIntact)
   }
 
   /// Products that round what they give: the bits of those that don't, rounded.

@@ -72,6 +72,24 @@ import Testing
     }
   }
 
+  @Test(arguments: levels, VectorTests.shapes)
+  func scaledColumns(level: KernelLevel, shape: (Int, Int, Int)) throws {
+    let (rows, cols, ld) = shape
+    let kernels = try level.table()
+    var random = TestRandom(9)
+    let (k, x, start) = (random.floats(cols), random.floats(rows * ld), random.floats(cols))
+    let dy = try halves(level, rows * ld, 8)
+    let (dx, dk) = (Guarded(count: rows * ld, of: 0), Guarded(start))
+    kernels.scale_columns_backward(k, try widened(level, dy), x, dx.p, dk.p, rows, cols, ld, ld, ld)
+    let exact = try rounded(level, dx.values)
+    let (inPlace, sums) = (Guarded(dy), Guarded(start))
+    kernels.scale_columns_backward_bf16(
+      k, inPlace.p, x, inPlace.p, sums.p, rows, cols, ld, ld, ld)
+    let expected = (0..<rows * ld).map { $0 % ld < cols ? exact[$0] : dy[$0] }
+    #expect(inPlace.isIntact && inPlace.values == expected)
+    #expect(sums.isIntact && bitPatterns(sums.values) == bitPatterns(dk.values))
+  }
+
   @Test(arguments: levels, [(1, 2), (3, 6), (2, 32), (3, 34), (1, 128)])
   func rotation(level: KernelLevel, form: (Int, Int)) throws {
     let kernels = try level.table()

@@ -57,14 +57,18 @@ typedef struct lorasc_kernels {
   /* out[c] += sum over r of x[r,c]: 64 rows in order make a block, blocks are added in order. */
   void (*column_sums)(const float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float *out);
 
-  /* kept[r,c] = y[r,c], then y[r,c] = k[c] y[r,c] + bias[c]; bias NULL: zero. */
-  void (*scale_columns)(const float *k, const float *LORASC_NULLABLE bias, float *y, float *kept,
-                        ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ldy, ptrdiff_t ldkept);
+  /* y[r,c] = k[c] y[r,c] + bias[c]; bias NULL: zero. */
+  void (*scale_columns)(const float *k, const float *LORASC_NULLABLE bias, float *y,
+                        ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ldy);
   /* dx[r,c] = k[c] dy[r,c]; dk[c] += sum over r of dy[r,c] x[r,c], in blocks of rows as
    * column_sums. */
   void (*scale_columns_backward)(const float *k, const float *dy, const float *x, float *dx,
                                  float *dk, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t lddy,
                                  ptrdiff_t ldx, ptrdiff_t lddx);
+  /* The same with dy and dx in bfloat16, dx rounded to nearest even. */
+  void (*scale_columns_backward_bf16)(const float *k, const uint16_t *dy, const float *x,
+                                      uint16_t *dx, float *dk, ptrdiff_t rows, ptrdiff_t cols,
+                                      ptrdiff_t lddy, ptrdiff_t ldx, ptrdiff_t lddx);
   /* y[r,c] += k[c] x[r,c]. */
   void (*add_scaled_columns)(const float *k, const float *x, float *y, ptrdiff_t rows,
                              ptrdiff_t cols, ptrdiff_t ldx, ptrdiff_t ldy);

@@ -177,15 +177,15 @@ final class PackedProducts {
 
   fileprivate func multiply(
     _ x: Values, ldx: Int, _ w: PackedMatrix, _ y: Values, ldy: Int, rows: Int,
-    bias: UnsafePointer<Float>?, adds: Bool, rounds: Bool, _ compute: Compute, adding: TileBody,
-    then: RowsBody
+    bias: UnsafePointer<Float>?, adds: Bool, rounds: Bool, weighed: WeighedInput? = nil,
+    _ compute: Compute, adding: TileBody, then: RowsBody
   ) {
     let tile = Self.tile(rows: rows, w.shape)
     compute.forTasks((rows + tile - 1) / tile) { task, lane in
       let tile = task * tile..<min((task + 1) * tile, rows)
       multiply(
-        tile, x, ldx, w, y, ldy, bias: bias, adds: adds, rounds: rounds, lane, compute,
-        adding: adding)
+        tile, x, ldx, w, y, ldy, bias: bias, adds: adds, rounds: rounds, weighed: weighed, lane,
+        compute, adding: adding)
       then(tile, lane)
     }
   }
@@ -199,21 +199,26 @@ final class PackedProducts {
     for start in stride(from: 0, to: rows, by: tile) {
       multiply(
         start..<min(start + tile, rows), x, ldx, w, y, ldy, bias: bias, adds: adds,
-        rounds: y.halves != nil, lane, compute, adding: { _, _, _ in })
+        rounds: y.halves != nil, weighed: nil, lane, compute, adding: noTileBody)
     }
   }
 
   /// Of a tile's rows.
   private func multiply(
     _ rows: Range<Int>, _ x: Values, _ ldx: Int, _ w: PackedMatrix, _ y: Values, _ ldy: Int,
-    bias: UnsafePointer<Float>?, adds: Bool, rounds: Bool, _ lane: Int, _ compute: Compute,
-    adding: TileBody
+    bias: UnsafePointer<Float>?, adds: Bool, rounds: Bool, weighed: WeighedInput?, _ lane: Int,
+    _ compute: Compute, adding: TileBody
   ) {
     let (inner, columns, count) = (w.shape.inner, w.shape.columns, rows.count)
     let (outputs, size) = w.kinds.products(rows: count)
     let to = y + rows.lowerBound * ldy
-    let source = self.source(
-      x + rows.lowerBound * ldx, ldx, count, inner, isWhole: size == count, lane, compute)
+    let x = x + rows.lowerBound * ldx
+    let source =
+      if let weighed {
+        self.source(x, ldx, rows, inner, weighed, lane, compute)
+      } else {
+        self.source(x, ldx, count, inner, isWhole: size == count, lane, compute)
+      }
     func run(_ output: Output, _ at: UnsafeMutableRawPointer) -> Bool {
       outputs[output.rawValue].run(lane: lane, source.pointer, w.memory, bias, at)
     }
@@ -232,16 +237,11 @@ final class PackedProducts {
     // oneDNN refuses no product that it has made, unless memory is short: the step sees NaN,
     // says so and stops.
     if !isDone { own.update(repeating: .nan, count: count * columns) }
-    adding(rows, source.values, own)
+    adding(rows, source.values, inner, own, columns)
     if floats == nil { put(own, count, columns, to, ldy, adds: adds, compute) }
   }
 
   private static let roundedNaN: UInt16 = 0x7fc0
-
-  /// Adds something to rows of Y, (rows, columns) without gaps, before they are in their place, on
-  /// the calling thread.
-  /// - Parameter x: the same rows of X, (rows, inner) without gaps, in the products' type
-  typealias TileBody = (_ rows: Range<Int>, _ x: Values, _ y: UnsafeMutablePointer<Float>) -> Void
 
   /// A tile of X as a product takes it, in one type.
   private enum Tile {
@@ -283,6 +283,26 @@ final class PackedProducts {
       copy(halves, ldx, own, inner, rows: count, columns: inner)
     } else if let floats = x.floats {
       compute.kernels.round(floats, ld: ldx, own, ld: inner, rows: count, columns: inner)
+    }
+    return .halves(own)
+  }
+
+  /// X's rows weighed.
+  private func source(
+    _ x: Values, _ ldx: Int, _ rows: Range<Int>, _ inner: Int, _ weighed: WeighedInput,
+    _ lane: Int, _ compute: Compute
+  ) -> Tile {
+    if type == .float32 {
+      let own = scratch.x(lane)
+      if let floats = x.floats { weighed.set(own, floats, ldx, rows, inner, compute.kernels) }
+      return .floats(own)
+    }
+    let own = scratch.roundedX(lane)
+    if let halves = x.halves {
+      weighed.set(own, halves, ldx, rows, inner, compute.kernels)
+    } else if let floats = x.floats {
+      compute.kernels.round(floats, ld: ldx, own, ld: inner, rows: rows.count, columns: inner)
+      weighed.set(own, own, inner, rows, inner, compute.kernels)
     }
     return .halves(own)
   }
@@ -361,7 +381,7 @@ final class PackedMatrix: PackedOperand {
   ) {
     products.multiply(
       x, ldx: ldx, self, y, ldy: ldy, rows: rows, bias: bias, adds: adds, rounds: y.halves != nil,
-      compute, adding: { _, _, _ in }, then: then)
+      compute, adding: noTileBody, then: then)
   }
 
   /// The same on the calling thread, whose lane it is.
@@ -374,12 +394,13 @@ final class PackedMatrix: PackedOperand {
   }
 
   /// The same with more to add before the sum is rounded.
+  /// - Parameter weighed: the product takes X so
   func multiply(
     _ x: Values, ldx: Int, _ y: Values, ldy: Int, rows: Int, bias: UnsafePointer<Float>? = nil,
-    adds: Bool, _ compute: Compute, adding: PackedProducts.TileBody, then: RowsBody
+    adds: Bool, weighed: WeighedInput? = nil, _ compute: Compute, adding: TileBody, then: RowsBody
   ) {
     products.multiply(
-      x, ldx: ldx, self, y, ldy: ldy, rows: rows, bias: bias, adds: adds, rounds: false, compute,
-      adding: adding, then: then)
+      x, ldx: ldx, self, y, ldy: ldy, rows: rows, bias: bias, adds: adds, rounds: false,
+      weighed: weighed, compute, adding: adding, then: then)
   }
 }

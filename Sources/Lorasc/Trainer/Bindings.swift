@@ -18,7 +18,7 @@ final class Bindings {
     self.frozen = frozen
     memory = try ExpertMemory(
       adapter.targets.map { adapter.model.matrices[$0.matrix] }, adapter.settings, tokens: tokens,
-      plan.type, plan.arena)
+      lanes: plan.compute.threads, plan.type, plan.arena)
     bindExperts()
     for full in adapter.fullParameters { bind(full) }
   }
@@ -75,7 +75,7 @@ struct ExpertMemory {
   /// - Parameter modules: with an adapter
   /// - Parameter type: what activations are held in
   init(
-    _ modules: [MatrixModule], _ settings: AdapterSettings, tokens: Int,
+    _ modules: [MatrixModule], _ settings: AdapterSettings, tokens: Int, lanes: Int,
     _ type: PackedProducts.ElementType, _ arena: Arena
   ) throws {
     let ranks = modules.map { settings.ranks.largestRank($0.name) }
@@ -89,7 +89,9 @@ struct ExpertMemory {
       parts: try arena.floats(
         SumSplit.elements(largest * max(widest, tallest), tokens), "plan.gradient.parts"),
       input: settings.dropout > 0 ? try arena.matrix(tokens, widest, "plan.dropped") : nil,
-      output: settings.usesDoRA ? try arena.matrix(tokens, tallest, "plan.gradient.scaled") : nil,
+      weighed: settings.usesDoRA
+        ? try WeighedInput.Memory(
+          rows: tokens, inner: tallest, lanes: lanes, "plan.gradient.weighed", arena) : nil,
       rounded: type == .bfloat16
         ? Expert.Rounded(
           factor: try arena.halves(largest, max(widest, tallest), "plan.rounded_factor"),

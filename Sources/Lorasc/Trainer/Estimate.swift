@@ -43,7 +43,8 @@ public struct Estimate: Sendable {
       model, settings.plan(model, adapter, layout.targets, layout.fullParameters), activations)
     let adapted = layout.targets.map(\.matrix)
     _ = try ExpertMemory(
-      adapted.map { model.matrices[$0] }, adapter, tokens: tokens, plan.type, activations)
+      adapted.map { model.matrices[$0] }, adapter, tokens: tokens, lanes: plan.compute.threads,
+      plan.type, activations)
     activationBytes = activations.bytes
 
     let weights = Arena(measuring: true)

@@ -1,3 +1,5 @@
+import CSupport
+
 /// Weight-decomposed adaptation (Liu et al. 2024) of a linear layer: W' = k ⊙ V' by rows, with
 /// V' = V + s B A, c = ‖V'‖ by rows, k = m / c.
 ///
@@ -83,29 +85,28 @@ struct DoRA {
     _ y: UnsafeMutablePointer<Float>, ldy: Int, first: Int, rows: Int,
     bias: UnsafePointer<Float>?, outFeatures: Int, _ compute: Compute
   ) {
-    compute.kernels.scale_columns(
-      factors, bias, y, directed + first * outFeatures, rows, outFeatures, ldy, outFeatures)
+    let kept = directed + first * outFeatures
+    if ldy == outFeatures {
+      lorasc_copy_past_caches(y, kept, rows * outFeatures)
+    } else {
+      for row in 0..<rows {
+        lorasc_copy_past_caches(y + row * ldy, kept + row * outFeatures, outFeatures)
+      }
+    }
+    compute.kernels.scale_columns(factors, bias, y, rows, outFeatures, ldy)
   }
 
-  /// H = k ⊙ G, and dm += Σ_n G ⊙ (X V'ᵀ) / c; `buffers.change` keeps what this added.
-  ///
-  /// - Parameters:
-  ///   - g: (rows, out), rows `ldg` apart
-  ///   - h: (rows, out), without gaps
-  func backward(
-    _ g: UnsafePointer<Float>, ldg: Int, _ h: UnsafeMutablePointer<Float>, rows: Int,
-    outFeatures: Int, _ compute: Compute
+  /// The backward's products take H = k ⊙ G.
+  func weighed(_ memory: WeighedInput.Memory) -> WeighedInput {
+    WeighedInput(factors: factors, other: directed, memory: memory)
+  }
+
+  /// dm += Σ_n G ⊙ (X V'ᵀ) / c, once H is made; `buffers.change` keeps what this added.
+  func addMagnitudeGradient(
+    _ weighed: WeighedInput, rows: Int, outFeatures: Int, _ compute: Compute
   ) {
     buffers.change.update(repeating: 0, count: outFeatures)
-    let kernel = compute.kernels.scale_columns_backward
-    // By columns, so that each sum has one order.
-    let width = 192
-    compute.forRows((outFeatures + width - 1) / width, cost: 4 * rows * width) { start, end in
-      let first = start * width
-      kernel(
-        factors + first, g + first, directed + first, h + first, buffers.change + first, rows,
-        min(outFeatures, end * width) - first, ldg, outFeatures, outFeatures)
-    }
+    weighed.addSums(to: buffers.change, rows: rows, outFeatures, compute)
     for row in 0..<outFeatures {
       buffers.change[row] = buffers.norms[row] > 0 ? buffers.change[row] / buffers.norms[row] : 0
       gradientMagnitude[row] += buffers.change[row]

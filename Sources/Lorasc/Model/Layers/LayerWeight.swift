@@ -117,13 +117,47 @@ extension LayerWeight {
       return packed.multiply(
         x, ldx: ldx, y, ldy: ldy, rows: rows, bias: bias, adds: adds, compute, then: then)
     }
+    multiply(
+      x, ldx: ldx, y, ldy: ldy, rows: rows, bias: bias, adds: adds, compute, adding: noTileBody,
+      then: then)
+  }
+
+  /// The same with more to add.
+  func multiply(
+    _ x: Values, ldx: Int, _ y: Values, ldy: Int, rows: Int, bias: UnsafePointer<Float>?,
+    adds: Bool, _ compute: Compute, adding: TileBody, then: RowsBody
+  ) {
+    if let packed = packed?.forward(source) as? PackedMatrix {
+      return packed.multiply(
+        x, ldx: ldx, y, ldy: ldy, rows: rows, bias: bias, adds: adds, compute, adding: adding,
+        then: then)
+    }
     let from = floats(x, ldx, rows: rows, .input, compute)
     let to = floats(of: y, ldy, .output)
-    multiply(
-      from.values, ldx: from.ld, to.values, ldy: to.ld, rows: rows, bias: bias,
-      beta: adds ? 1 : 0, compute)
-    round(to.values, y, ldy, rows: rows, .output, compute)
-    compute.forRanges(rows, cost: 8 * outFeatures) { then($0..<$1, $2) }
+    func finish(_ rows: Range<Int>, _ lane: Int) {
+      let own = to.values + rows.lowerBound * to.ld
+      adding(
+        rows, Values(reading: from.values + rows.lowerBound * from.ld), from.ld, own, to.ld)
+      round(own, y + rows.lowerBound * ldy, ldy, rows: rows.count, .output, compute)
+      then(rows, lane)
+    }
+    guard case .float32(let values) = source, let tile = RowTiles(rows) else {
+      multiply(
+        from.values, ldx: from.ld, to.values, ldy: to.ld, rows: rows, bias: bias,
+        beta: adds ? 1 : 0, compute)
+      return compute.forRanges(rows, cost: 8 * outFeatures) { finish($0..<$1, $2) }
+    }
+    tile.forEach(compute) { rows, lane in
+      let own = to.values + rows.lowerBound * to.ld
+      if let bias {
+        compute.kernels.broadcast_rows(bias, own, rows.count, outFeatures, to.ld)
+      }
+      compute.products.gemm(
+        rows.count, outFeatures, inFeatures, a: from.values + rows.lowerBound * from.ld,
+        lda: from.ld, b: values, ldb: inFeatures, transposeB: true, c: own, ldc: to.ld,
+        beta: adds || bias != nil ? 1 : 0)
+      finish(rows, lane)
+    }
   }
 
   /// dX = G W, or dX += G W; a dX in bfloat16 is set only.
@@ -135,12 +169,48 @@ extension LayerWeight {
       return packed.multiply(
         g, ldx: ldg, dx, ldy: lddx, rows: rows, bias: nil, adds: adds, compute, then: then)
     }
+    multiplyTransposed(
+      g, ldg: ldg, dx, lddx: lddx, rows: rows, adds: adds, weighed: nil, compute,
+      adding: noTileBody, then: then)
+  }
+
+  /// The same with more to add.
+  /// - Parameter weighed: the product takes G so
+  func multiplyTransposed(
+    _ g: Values, ldg: Int, _ dx: Values, lddx: Int, rows: Int, adds: Bool, weighed: WeighedInput?,
+    _ compute: Compute, adding: TileBody, then: RowsBody
+  ) {
+    if let packed = packed?.backward(source) as? PackedMatrix {
+      return packed.multiply(
+        g, ldx: ldg, dx, ldy: lddx, rows: rows, adds: adds, weighed: weighed, compute,
+        adding: adding, then: then)
+    }
     let from = floats(g, ldg, rows: rows, .output, compute)
     let to = floats(of: dx, lddx, .input)
-    multiplyTransposed(
-      from.values, ldg: from.ld, to.values, lddx: to.ld, rows: rows, beta: adds ? 1 : 0, compute)
-    round(to.values, dx, lddx, rows: rows, .input, compute)
-    compute.forRanges(rows, cost: 8 * inFeatures) { then($0..<$1, $2) }
+    func finish(_ rows: Range<Int>, _ g: UnsafePointer<Float>, _ ldg: Int, _ lane: Int) {
+      let own = to.values + rows.lowerBound * to.ld
+      adding(rows, Values(reading: g), ldg, own, to.ld)
+      round(own, dx + rows.lowerBound * lddx, lddx, rows: rows.count, .input, compute)
+      then(rows, lane)
+    }
+    guard case .float32(let values) = source, let tiles = RowTiles(rows) else {
+      let from = weighed?.whole(from.values, from.ld, rows: rows, outFeatures, compute) ?? from
+      multiplyTransposed(
+        from.values, ldg: from.ld, to.values, lddx: to.ld, rows: rows, beta: adds ? 1 : 0, compute)
+      return compute.forRanges(rows, cost: 8 * inFeatures) { start, end, lane in
+        finish(start..<end, from.values + start * from.ld, from.ld, lane)
+      }
+    }
+    tiles.forEach(compute) { rows, lane in
+      var (tile, ld) = (from.values + rows.lowerBound * from.ld, from.ld)
+      if let weighed {
+        (tile, ld) = weighed.tile(tile, ld, rows, outFeatures, lane, compute.kernels)
+      }
+      compute.products.gemm(
+        rows.count, inFeatures, outFeatures, a: tile, lda: ld, b: values, ldb: inFeatures,
+        c: to.values + rows.lowerBound * to.ld, ldc: to.ld, beta: adds ? 1 : 0)
+      finish(rows, tile, ld, lane)
+    }
   }
 
   enum Side { case input, output }
@@ -173,12 +243,13 @@ extension LayerWeight {
     return (values, columns)
   }
 
-  /// What was written to `floats(of:)` goes where the values are.
+  /// What was written to `floats(of:)` goes where the values are, on the calling thread.
   func round(
     _ floats: UnsafePointer<Float>, _ y: Values, _ ld: Int, rows: Int, _ side: Side,
     _ compute: Compute
   ) {
     guard y.floats == nil, let halves = y.halves else { return }
-    compute.round(floats, halves, ld: ld, rows: rows, columns: memory(side).columns)
+    let columns = memory(side).columns
+    compute.kernels.round(floats, ld: columns, halves, ld: ld, rows: rows, columns: columns)
   }
 }

@@ -89,88 +89,59 @@ final class LinearLayer: MatrixLayer {
     }
     let (input, ldi, isDropped) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
     expert.dora?.measure(product, expert, compute)
+    // Behind a dropout the product's X isn't the expert's.
+    if isDropped { project(input, ldi, expert, rows: rows, compute) }
+    if isDropped, let dora = expert.dora {
+      return forward(
+        dora, expert, x, ldx, input, ldi, y, ldy, rows, compute, then: then)
+    }
+    let a = isDropped ? nil : expert.factor(expert.a, expert.rank * inFeatures, compute)
+    let b = expert.transposedB(outFeatures, compute)
     // DoRA sets its bias behind the weighing.
-    let productBias = accumulate || expert.dora != nil ? nil : bias
-    if expert.dora == nil || !isDropped,
-      let packed = product.packed?.forward(product.source) as? PackedMatrix
-    {
-      // Behind a dropout the product's X isn't the expert's.
-      if isDropped { project(input, ldi, expert, rows: rows, compute) }
-      let a = isDropped ? nil : expert.factor(expert.a, expert.rank * inFeatures, compute)
-      let b = expert.transposedB(outFeatures, compute)
-      return packed.multiply(
-        x, ldx: ldx, y, ldy: ldy, rows: rows, bias: productBias, adds: accumulate, compute,
-        adding: { rows, x, tile in
-          if let a { project(x, a, expert, rows: rows, compute) }
-          addExpert(expert, b, tile, rows: rows, compute)
-          expert.dora?.scale(
-            tile, ldy: outFeatures, first: rows.lowerBound, rows: rows.count, bias: bias,
-            outFeatures: outFeatures, compute)
-        }, then: then)
-    }
-    project(input, ldi, expert, rows: rows, compute)
-    let to = product.floats(of: y, ldy, .output)
-    if let dora = expert.dora, isDropped {
-      forward(dora, expert, x, ldx, input, ldi, to.values, to.ld, rows, compute)
-    } else {
-      product.multiply(
-        x, ldx: ldx, Values(to.values), ldy: to.ld, rows: rows, bias: productBias,
-        adds: accumulate, compute)
-      addExpert(expert, to.values, ldy: to.ld, rows: rows, compute)
-      if let dora = expert.dora {
-        compute.forRows(rows, cost: 4 * outFeatures) { [bias, outFeatures] start, end in
-          dora.scale(
-            to.values + start * to.ld, ldy: to.ld, first: start, rows: end - start, bias: bias,
-            outFeatures: outFeatures, compute)
-        }
-      }
-    }
-    product.round(to.values, y, ldy, rows: rows, .output, compute)
-    compute.forRanges(rows, cost: 8 * outFeatures) { then($0..<$1, $2) }
+    product.multiply(
+      x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate || expert.dora != nil ? nil : bias,
+      adds: accumulate, compute,
+      adding: { rows, x, ldx, y, ldy in
+        if let a { project(x, ldx, a, expert, rows: rows, compute) }
+        addExpert(expert, b, y, ldy: ldy, rows: rows, compute)
+        expert.dora?.scale(
+          y, ldy: ldy, first: rows.lowerBound, rows: rows.count, bias: bias,
+          outFeatures: outFeatures, compute)
+      }, then: then)
   }
 
   /// DoRA behind a dropout.
   private func forward(
     _ dora: DoRA, _ expert: Expert, _ x: Values, _ ldx: Int, _ input: Values, _ ldi: Int,
-    _ y: UnsafeMutablePointer<Float>, _ ldy: Int, _ rows: Int, _ compute: Compute
+    _ y: Values, _ ldy: Int, _ rows: Int, _ compute: Compute, then: RowsBody
   ) {
+    let to = product.floats(of: y, ldy, .output)
     product.multiply(
       input, ldx: ldi, Values(dora.directed), ldy: outFeatures, rows: rows, compute)
-    product.multiply(x, ldx: ldx, Values(y), ldy: ldy, rows: rows, bias: bias, compute)
-    for row in 0..<rows {
-      compute.kernels.axpby(
-        -1, dora.directed + row * outFeatures, 1, y + row * ldy, outFeatures)
-    }
-    addExpert(expert, dora.directed, ldy: outFeatures, rows: rows, compute)
-    let kernel = compute.kernels.add_scaled_columns
-    let (factors, outFeatures) = (dora.factors, outFeatures)
-    compute.forRows(rows, cost: 2 * outFeatures) { start, end in
-      kernel(
-        factors, dora.directed + start * outFeatures, y + start * ldy, end - start, outFeatures,
-        outFeatures, ldy)
+    product.multiply(x, ldx: ldx, Values(to.values), ldy: to.ld, rows: rows, bias: bias, compute)
+    let b = expert.transposedB(outFeatures, compute)
+    compute.forRanges(rows, cost: 8 * outFeatures) { start, end, lane in
+      let (directed, own) = (dora.directed + start * outFeatures, to.values + start * to.ld)
+      for row in 0..<end - start {
+        compute.kernels.axpby(-1, directed + row * outFeatures, 1, own + row * to.ld, outFeatures)
+      }
+      addExpert(expert, b, directed, ldy: outFeatures, rows: start..<end, compute)
+      compute.kernels.add_scaled_columns(
+        dora.factors, directed, own, end - start, outFeatures, outFeatures, to.ld)
+      product.round(own, y + start * ldy, ldy, rows: end - start, .output, compute)
+      then(start..<end, lane)
     }
   }
 
-  /// y += s (X̃ Aᵀ) Bᵀ from `projected`
-  private func addExpert(
-    _ expert: Expert, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int, _ compute: Compute
-  ) {
-    compute.gemm(
-      rows, outFeatures, expert.rank, a: expert.projected, lda: expert.rank,
-      b: expert.transposedB(outFeatures, compute), ldb: outFeatures, c: y, ldc: ldy,
-      alpha: expert.scale, beta: 1)
-  }
-
-  /// The same of some rows, y's first among them, on the calling thread.
+  /// y += s (X̃ Aᵀ) Bᵀ of some rows, y's first among them, from `projected`, on the calling thread.
   /// - Parameter b: Bᵀ
   private func addExpert(
-    _ expert: Expert, _ b: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
+    _ expert: Expert, _ b: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, ldy: Int,
     rows: Range<Int>, _ compute: Compute
   ) {
     compute.products.gemm(
       rows.count, outFeatures, expert.rank, a: expert.projected + rows.lowerBound * expert.rank,
-      lda: expert.rank, b: b, ldb: outFeatures, c: y, ldc: outFeatures, alpha: expert.scale,
-      beta: 1)
+      lda: expert.rank, b: b, ldb: outFeatures, c: y, ldc: ldy, alpha: expert.scale, beta: 1)
   }
 
   /// The expert's input: x itself, or in scratch memory x after this module's dropout, which
@@ -202,9 +173,12 @@ final class LinearLayer: MatrixLayer {
     project(input, ldi, expert, rows: rows, compute)
     guard let dora = expert.dora else { return }
     dora.measure(product, expert, compute)
+    let b = expert.transposedB(outFeatures, compute)
     product.multiply(
-      input, ldx: ldi, Values(dora.directed), ldy: outFeatures, rows: rows, compute)
-    addExpert(expert, dora.directed, ldy: outFeatures, rows: rows, compute)
+      input, ldx: ldi, Values(dora.directed), ldy: outFeatures, rows: rows, bias: nil, adds: false,
+      compute,
+      adding: { rows, _, _, y, ldy in addExpert(expert, b, y, ldy: ldy, rows: rows, compute) },
+      then: { _, _ in })
   }
 
   /// projected = X̃ Aᵀ
@@ -219,10 +193,10 @@ final class LinearLayer: MatrixLayer {
 
   /// The same of some rows, x's first among them, on the calling thread.
   private func project(
-    _ x: Values, _ a: Values, _ expert: Expert, rows: Range<Int>, _ compute: Compute
+    _ x: Values, _ ldx: Int, _ a: Values, _ expert: Expert, rows: Range<Int>, _ compute: Compute
   ) {
     compute.products.gemm(
-      rows.count, expert.rank, inFeatures, a: x, lda: inFeatures, b: a, ldb: inFeatures,
+      rows.count, expert.rank, inFeatures, a: x, lda: ldx, b: a, ldb: inFeatures,
       transposeB: true, c: expert.projected + rows.lowerBound * expert.rank, ldc: expert.rank)
   }
 
@@ -261,38 +235,26 @@ final class LinearLayer: MatrixLayer {
         dy, ldg: lddy, dx, lddx: lddx, rows: rows, adds: accumulate, compute, then: then)
     }
     let (input, ldi, isDropped) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
-    let h = scaled(dy, lddy, expert, rows: rows, compute)
+    let weighed = expert.scratch.weighed.flatMap { expert.dora?.weighed($0) }
     let b = expert.factor(expert.b, outFeatures * expert.rank, compute)
-    if let dx, !isDropped,
-      let packed = product.packed?.backward(product.source) as? PackedMatrix
-    {
-      // dX hasn't X's memory here: in a plan only inputs of frozen modules share it with gradients.
-      packed.multiply(
-        h.values, ldx: h.ld, dx, ldy: lddx, rows: rows, adds: accumulate, compute,
-        adding: { rows, h, tile in
-          projectGradient(h, b, expert, rows: rows, compute)
-          addExpertInput(expert, tile, rows: rows, compute)
-        }, then: then)
-      return addFactorGradients(expert, h.values, h.ld, input, ldi, rows: rows, compute)
+    guard let dx, !isDropped else {
+      let h = scaled(dy, lddy, weighed, rows: rows, compute)
+      compute.gemm(
+        rows, expert.rank, outFeatures, a: h.values, lda: h.ld, b: b, ldb: expert.rank,
+        c: expert.scratch.projected, ldc: expert.rank)
+      addFactorGradients(expert, dy, lddy, input, ldi, weighed, rows: rows, compute)
+      guard let dx else { return }
+      return addDropped(
+        expert, dy, lddy, h, dx, lddx, accumulate: accumulate, rows, dropout, compute, then: then)
     }
-    compute.gemm(
-      rows, expert.rank, outFeatures, a: h.values, lda: h.ld, b: b, ldb: expert.rank,
-      c: expert.scratch.projected, ldc: expert.rank)
-    addFactorGradients(expert, h.values, h.ld, input, ldi, rows: rows, compute)
-    guard let dx else { return }
-    // X is read no more: dX may have its memory.
-    let to = product.floats(of: dx, lddx, .input)
-    if isDropped {
-      addDropped(
-        expert, dy, lddy, to.values, to.ld, accumulate: accumulate, rows, dropout, compute)
-    } else {
-      product.multiplyTransposed(
-        h.values, ldg: h.ld, Values(to.values), lddx: to.ld, rows: rows,
-        adds: accumulate, compute)
-      addExpertInput(expert, to.values, to.ld, beta: 1, rows, compute)
-    }
-    product.round(to.values, dx, lddx, rows: rows, .input, compute)
-    compute.forRanges(rows, cost: 8 * inFeatures) { then($0..<$1, $2) }
+    // dX hasn't X's memory: in a plan only inputs of frozen modules share it with gradients.
+    product.multiplyTransposed(
+      dy, ldg: lddy, dx, lddx: lddx, rows: rows, adds: accumulate, weighed: weighed, compute,
+      adding: { rows, h, ldh, dx, lddx in
+        projectGradient(h, ldh, b, expert, rows: rows, compute)
+        addExpertInput(expert, dx, lddx, rows: rows, compute)
+      }, then: then)
+    addFactorGradients(expert, dy, lddy, input, ldi, weighed, rows: rows, compute)
   }
 
   /// dW and db, from values as float32.
@@ -310,62 +272,76 @@ final class LinearLayer: MatrixLayer {
       ldb: from.ld, c: gradientWeight, ldc: inFeatures, beta: 1)
   }
 
-  /// H; with DoRA dm is added on the way.
+  /// H whole
   private func scaled(
-    _ dy: Values, _ lddy: Int, _ expert: Expert, rows: Int, _ compute: Compute
+    _ dy: Values, _ lddy: Int, _ weighed: WeighedInput?, rows: Int, _ compute: Compute
   ) -> (values: Values, ld: Int) {
-    guard let dora = expert.dora, let scaled = expert.scratch.output else { return (dy, lddy) }
+    guard let weighed else { return (dy, lddy) }
     let g = product.floats(dy, lddy, rows: rows, .output, compute)
-    dora.backward(g.values, ldg: g.ld, scaled, rows: rows, outFeatures: outFeatures, compute)
-    return (Values(scaled), outFeatures)
+    let h = weighed.whole(g.values, g.ld, rows: rows, outFeatures, compute)
+    return (Values(reading: h.values), h.ld)
   }
 
-  /// dx with a dropout before the expert, from what the backward left in the scratch memory.
+  /// dx with a dropout before the expert, from H and what else the backward left in the scratch
+  /// memory; both are used up.
   private func addDropped(
-    _ expert: Expert, _ dy: Values, _ lddy: Int, _ dx: UnsafeMutablePointer<Float>, _ lddx: Int,
-    accumulate: Bool, _ rows: Int, _ dropout: DropoutPlan, _ compute: Compute
+    _ expert: Expert, _ dy: Values, _ lddy: Int, _ h: (values: Values, ld: Int), _ dx: Values,
+    _ lddx: Int, accumulate: Bool, _ rows: Int, _ dropout: DropoutPlan, _ compute: Compute,
+    then: RowsBody
   ) {
     guard let masked = expert.scratch.input else { return }
+    let to = product.floats(of: dx, lddx, .input)
     product.multiplyTransposed(
-      dy, ldg: lddy, Values(dx), lddx: lddx, rows: rows, adds: accumulate, compute)
+      dy, ldg: lddy, Values(to.values), lddx: to.ld, rows: rows, adds: accumulate, compute)
     // X̃ is used up: its memory takes what goes through the mask.
-    addExpertInput(expert, masked, inFeatures, beta: 0, rows, compute)
-    if expert.dora != nil, let scaled = expert.scratch.output {
+    compute.gemm(
+      rows, inFeatures, expert.rank, a: expert.scratch.projected, lda: expert.rank, b: expert.a,
+      ldb: inFeatures, c: masked, ldc: inFeatures, alpha: expert.scale)
+    if expert.dora != nil, let scaled = h.values.floats {
       let g = product.floats(dy, lddy, rows: rows, .output, compute)
       for row in 0..<rows {
-        compute.kernels.axpby(-1, g.values + row * g.ld, 1, scaled + row * outFeatures, outFeatures)
+        compute.kernels.axpby(-1, g.values + row * g.ld, 1, scaled + row * h.ld, outFeatures)
       }
       product.multiplyTransposed(
-        scaled, ldg: outFeatures, masked, lddx: inFeatures, rows: rows, beta: 1, compute)
+        scaled, ldg: h.ld, masked, lddx: inFeatures, rows: rows, beta: 1, compute)
     }
-    addMasked(masked, dx, lddx, rows: rows, dropout, compute)
+    addMasked(masked, to.values, to.ld, rows: rows, dropout, compute)
+    compute.forRanges(rows, cost: 8 * inFeatures) { start, end, lane in
+      product.round(
+        to.values + start * to.ld, dx + start * lddx, lddx, rows: end - start, .input, compute)
+      then(start..<end, lane)
+    }
   }
 
   /// H B of some rows, h's first among them, to the scratch memory, on the calling thread.
   private func projectGradient(
-    _ h: Values, _ b: Values, _ expert: Expert, rows: Range<Int>, _ compute: Compute
+    _ h: Values, _ ldh: Int, _ b: Values, _ expert: Expert, rows: Range<Int>, _ compute: Compute
   ) {
     compute.products.gemm(
-      rows.count, expert.rank, outFeatures, a: h, lda: outFeatures, b: b, ldb: expert.rank,
+      rows.count, expert.rank, outFeatures, a: h, lda: ldh, b: b, ldb: expert.rank,
       c: expert.scratch.projected + rows.lowerBound * expert.rank, ldc: expert.rank)
   }
 
-  /// dB and dA, from X̃ Aᵀ and H B; with DoRA the parts that come through its norm, too.
+  /// dB and dA, from X̃ Aᵀ and H B; with DoRA dm and the parts that come through its norm, too.
   private func addFactorGradients(
-    _ expert: Expert, _ h: Values, _ ldh: Int, _ input: Values, _ ldi: Int, rows: Int,
-    _ compute: Compute
+    _ expert: Expert, _ dy: Values, _ lddy: Int, _ input: Values, _ ldi: Int,
+    _ weighed: WeighedInput?, rows: Int, _ compute: Compute
   ) {
     let rank = expert.rank
     if let gradientB = expert.gradientB {
       let projected = expert.projection(expert.projected, rows * rank, compute)
       let transposed = expert.scratch.transposedB
       compute.gemm(
-        summing: rows, rank, outFeatures, a: projected, lda: rank, b: h, ldb: ldh, c: transposed,
+        summing: rows, rank, outFeatures, a: projected, lda: rank, b: dy, ldb: lddy, c: transposed,
         alpha: expert.scale, beta: 0, parts: expert.scratch.parts)
-      let outFeatures = outFeatures
+      let (outFeatures, factors) = (outFeatures, expert.dora?.factors)
       compute.forRows(outFeatures, cost: 10 * rank) { start, end in
         for row in start..<end {
-          for k in 0..<rank { gradientB[row * rank + k] += transposed[k * outFeatures + row] }
+          // Hᵀ P = k ⊙ (Gᵀ P)
+          let factor = factors?[row] ?? 1
+          for k in 0..<rank {
+            gradientB[row * rank + k] += factor * transposed[k * outFeatures + row]
+          }
         }
       }
     }
@@ -375,27 +351,20 @@ final class LinearLayer: MatrixLayer {
         summing: rows, rank, inFeatures, a: projected, lda: rank, b: input, ldb: ldi, c: gradientA,
         alpha: expert.scale, beta: 1, parts: expert.scratch.parts)
     }
-    if let dora = expert.dora, dora.isExact { dora.addNormGradients(product, expert, compute) }
-  }
-
-  /// dx = s (H B) A + beta dx
-  private func addExpertInput(
-    _ expert: Expert, _ dx: UnsafeMutablePointer<Float>, _ lddx: Int, beta: Float, _ rows: Int,
-    _ compute: Compute
-  ) {
-    compute.gemm(
-      rows, inFeatures, expert.rank, a: expert.scratch.projected, lda: expert.rank, b: expert.a,
-      ldb: inFeatures, c: dx, ldc: lddx, alpha: expert.scale, beta: beta)
+    guard let dora = expert.dora, let weighed else { return }
+    dora.addMagnitudeGradient(weighed, rows: rows, outFeatures: outFeatures, compute)
+    if dora.isExact { dora.addNormGradients(product, expert, compute) }
   }
 
   /// dx += s (H B) A of some rows, dx's first among them, on the calling thread.
   private func addExpertInput(
-    _ expert: Expert, _ dx: UnsafeMutablePointer<Float>, rows: Range<Int>, _ compute: Compute
+    _ expert: Expert, _ dx: UnsafeMutablePointer<Float>, _ lddx: Int, rows: Range<Int>,
+    _ compute: Compute
   ) {
     compute.products.gemm(
       rows.count, inFeatures, expert.rank,
       a: expert.scratch.projected + rows.lowerBound * expert.rank, lda: expert.rank, b: expert.a,
-      ldb: inFeatures, c: dx, ldc: inFeatures, alpha: expert.scale, beta: 1)
+      ldb: inFeatures, c: dx, ldc: lddx, alpha: expert.scale, beta: 1)
   }
 
   /// dx += M ⊙ masked; masked is used up.

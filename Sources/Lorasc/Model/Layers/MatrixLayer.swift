@@ -37,8 +37,8 @@ struct Expert {
     let parts: UnsafeMutablePointer<Float>
     /// (tokens, in): the input after dropout; nil without dropout and DoRA
     let input: UnsafeMutablePointer<Float>?
-    /// (tokens, out): k ⊙ dY; nil without DoRA
-    let output: UnsafeMutablePointer<Float>?
+    /// For k ⊙ dY; nil without DoRA
+    let weighed: WeighedInput.Memory?
     /// For products with what is held as bfloat16; nil: all is float32
     let rounded: Rounded?
   }

@@ -1,0 +1,20 @@
+#include "copies.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef float four __attribute__((ext_vector_type(4)));
+
+void lorasc_copy_past_caches(const float *from, float *to, ptrdiff_t n) {
+  ptrdiff_t i = 0;
+  for (; i < n && (uintptr_t)(to + i) % sizeof(four) != 0; i++) to[i] = from[i];
+  for (; i + 4 <= n; i += 4) {
+    four values;
+    memcpy(&values, from + i, sizeof values);
+    __builtin_nontemporal_store(values, (four *)(to + i));
+  }
+  for (; i < n; i++) to[i] = from[i];
+  /* Such stores are ordered by a fence alone. */
+  atomic_thread_fence(memory_order_seq_cst);
+}

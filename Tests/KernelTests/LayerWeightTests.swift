@@ -1,0 +1,149 @@
+import CSupport
+import Testing
+
+@testable import Lorasc
+
+/// A layer's products with a matrix that isn't packed, by tiles of rows or at once, against sums in
+/// float64: what is added sees the rows of X, what follows sees complete rows, each once.
+@Suite struct LayerWeightTests {
+  static let rows = [1, 20, 255, 256, 300, 1024, 1100]
+  private let inner = 19
+  private let columns = 35
+
+  /// Rows of `cols`, `ld` apart; the gaps hold NaN, so that reading one shows.
+  private func matrix(_ rows: Int, _ cols: Int, _ ld: Int, _ seed: UInt64) -> [Float] {
+    var random = TestRandom(seed)
+    return (0..<rows * ld).map { $0 % ld < cols ? random.float(in: -1...1) : .nan }
+  }
+
+  /// Y = X W + b, and each row's first X is added; W (inner, columns) by a function.
+  private func expect(
+    _ y: [Float], _ ldy: Int, _ x: [Float], _ ldx: Int, rows: Int, inner: Int, columns: Int,
+    _ bias: [Float]?, _ start: [Float]?, _ w: (Int, Int) -> Float
+  ) {
+    for row in 0..<rows {
+      for column in 0..<columns {
+        let products = (0..<inner).map { Double(x[row * ldx + $0]) * Double(w($0, column)) }
+        let exact =
+          products.reduce(0, +) + Double(x[row * ldx]) + Double(bias?[column] ?? 0)
+          + Double(start?[row * ldy + column] ?? 0)
+        let error = abs(Double(y[row * ldy + column]) - exact)
+        #expect(error < 1e-5, "row \(row), column \(column)")
+      }
+    }
+  }
+
+  private func addFirst(
+    _ rows: Range<Int>, _ x: Values, _ ldx: Int, _ y: UnsafeMutablePointer<Float>, _ ldy: Int,
+    _ columns: Int
+  ) {
+    for row in 0..<rows.count {
+      for column in 0..<columns { y[row * ldy + column] += x.floats?[row * ldx] ?? .nan }
+    }
+  }
+
+  @Test(arguments: rows, MatrixProducts.allCases.filter(\.isAvailable))
+  func forward(rows: Int, products: MatrixProducts) throws {
+    let (ldx, ldy) = (inner + 3, columns + 2)
+    let (w, bias) = (matrix(columns, inner, inner, 1), matrix(1, columns, columns, 2))
+    let x = matrix(rows, inner, ldx, 3)
+    let (ownW, ownX) = (Guarded(w), Guarded(x))
+    let xAt = ownX.p
+    let weight = LayerWeight(inFeatures: inner, outFeatures: columns, source: .float32(ownW.p))
+    let start = matrix(rows, columns, ldy, 4)
+    for (given, adds) in [(nil, false), (bias, false), (nil, true)] {
+      var first: [UInt32]?
+      for threads in [1, 2, 4] {
+        let compute = try Compute(threads: threads, products: products)
+        let y = Guarded(adds ? start : start.map { _ in .nan })
+        let seen = Guarded([UInt16](repeating: 0, count: rows))
+        let (at, seenAt, columns) = (y.p, seen.p, columns)
+        BLASThreads.withSingleThread {
+          weight.multiply(
+            Values(xAt), ldx: ldx, Values(at), ldy: ldy, rows: rows, bias: given, adds: adds,
+            compute,
+            adding: { rows, x, ldx, y, ldy in addFirst(rows, x, ldx, y, ldy, columns) },
+            then: { rows, _ in for row in rows where at[row * ldy].isFinite { seenAt[row] += 1 } })
+        }
+        #expect(y.isIntact && seen.isIntact && seen.values.allSatisfy { $0 == 1 })
+        let bits = bitPatterns(y.values)
+        #expect(bits == first ?? bits)
+        first = bits
+        guard threads == 1 else { continue }
+        expect(
+          y.values, ldy, x, ldx, rows: rows, inner: inner, columns: columns, given,
+          adds ? start : nil
+        ) { w[$1 * inner + $0] }
+      }
+    }
+    #expect(ownW.isIntact && ownX.isIntact)
+  }
+
+  /// Of G weighed by columns, or as it is.
+  @Test(arguments: rows, MatrixProducts.allCases.filter(\.isAvailable))
+  func backward(rows: Int, products: MatrixProducts) throws {
+    let (ldg, lddx) = (columns + 3, inner + 2)
+    let w = matrix(columns, inner, inner, 1)
+    let g = matrix(rows, columns, ldg, 3)
+    let (k, other) = (matrix(1, columns, columns, 4), matrix(rows, columns, columns, 5))
+    let (ownW, ownG, ownK, ownOther) = (Guarded(w), Guarded(g), Guarded(k), Guarded(other))
+    let gAt = ownG.p
+    let weight = LayerWeight(inFeatures: inner, outFeatures: columns, source: .float32(ownW.p))
+    for isWeighed in [false, true] {
+      var first: [UInt32]?
+      for threads in [1, 2, 4] {
+        let compute = try Compute(threads: threads, products: products)
+        let arena = Arena()
+        let memory = try WeighedInput.Memory(
+          rows: rows, inner: columns, lanes: threads, "weighed", arena)
+        let dx = Guarded(matrix(rows, inner, lddx, 6).map { _ in .nan })
+        let seen = Guarded([UInt16](repeating: 0, count: rows))
+        let sums = Guarded([Float](repeating: 0, count: columns))
+        let (at, seenAt, sumsAt, inner) = (dx.p, seen.p, sums.p, inner)
+        let weighed = WeighedInput(factors: ownK.p, other: ownOther.p, memory: memory)
+        BLASThreads.withSingleThread {
+          weight.multiplyTransposed(
+            Values(gAt), ldg: ldg, Values(at), lddx: lddx, rows: rows, adds: false,
+            weighed: isWeighed ? weighed : nil, compute,
+            adding: { rows, x, ldx, y, ldy in addFirst(rows, x, ldx, y, ldy, inner) },
+            then: { rows, _ in for row in rows where at[row * lddx].isFinite { seenAt[row] += 1 } })
+          if isWeighed { weighed.addSums(to: sumsAt, rows: rows, columns, compute) }
+        }
+        #expect(dx.isIntact && seen.isIntact && seen.values.allSatisfy { $0 == 1 })
+        let bits = bitPatterns(dx.values + sums.values)
+        #expect(bits == first ?? bits)
+        first = bits
+        guard threads == 1 else { continue }
+        let h = g.indices.map { isWeighed && $0 % ldg < columns ? k[$0 % ldg] * g[$0] : g[$0] }
+        expect(
+          dx.values, lddx, h, ldg, rows: rows, inner: columns, columns: inner, nil, nil
+        ) { w[$0 * inner + $1] }
+        for column in 0..<columns where isWeighed {
+          let exact = (0..<rows).reduce(0.0) {
+            $0 + Double(g[$1 * ldg + column]) * Double(other[$1 * columns + column])
+          }
+          #expect(abs(Double(sums.values[column]) - exact) < 1e-4)
+        }
+      }
+    }
+    #expect(ownW.isIntact && ownG.isIntact && ownK.isIntact && ownOther.isIntact)
+  }
+
+  /// Copies past the caches, from and to any place.
+  @Test func copies() {
+    var random = TestRandom(7)
+    for n in [0, 1, 3, 4, 5, 16, 63, 200] {
+      let from = random.floats(n + 3)
+      for (first, second) in [(0, 0), (1, 0), (0, 1), (3, 2)] {
+        let to = Guarded([Float](repeating: 7, count: n + 3))
+        from.withUnsafeBufferPointer { from in
+          guard let from = from.baseAddress else { return }
+          lorasc_copy_past_caches(from + first, to.p + second, n)
+        }
+        var expected = [Float](repeating: 7, count: n + 3)
+        expected.replaceSubrange(second..<second + n, with: from[first..<first + n])
+        #expect(to.values == expected && to.isIntact)
+      }
+    }
+  }
+}
