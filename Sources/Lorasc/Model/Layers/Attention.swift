@@ -308,8 +308,6 @@ final class Attention {
       let (key, value) = (keyColumn + shared * headSize, valueColumn + shared * headSize)
       let dk = result(dOwn + key, ld: projected, .dk, lane)
       let dv = result(dOwn + value, ld: projected, .dv, lane)
-      clear(dk, length, compute)
-      clear(dv, length, compute)
       for head in shared * group..<(shared + 1) * group {
         let outputs = selected == nil ? first : row
         let query = head * headSize
@@ -320,7 +318,7 @@ final class Attention {
           v: Rows(values: own + value, ld: projected), dq: dq, dk: dk, dv: dv,
           dOutput: Rows(values: dOutput + (outputs * width + query), ld: width),
           logSumExp: logSumExp + head * tokens + outputs, place: row * heads + head,
-          length: length, selected: selected)
+          length: length, selected: selected, isFirst: head == shared * group)
         backward(pass, window, lane: lane, dropout, compute)
         complete(dq, length, compute)
       }
@@ -346,6 +344,8 @@ final class Attention {
     let place: Int
     let length: Int
     let selected: SelectedTokens.Place?
+    /// Of those that share keys and values.
+    let isFirst: Bool
 
     /// Where an output lies that a query has.
     func output(of query: Int) -> Int { selected == nil ? query : 0 }
@@ -360,7 +360,16 @@ final class Attention {
     let used = Values(dropout == nil ? p : block(lane, 2), halves: roundedBlock(lane, 0))
     let rounded = dropout == nil ? used.halves : nil
     let ds = Values(dp, halves: roundedBlock(lane, 1))
+    // dK and dV hold nothing yet: a span of all keys sets them.
+    var isEmpty = pass.isFirst
     forSpans(pass.length, window, pass.selected) { span in
+      if isEmpty, span.columns < pass.length {
+        clear(pass.dk, pass.length, compute)
+        clear(pass.dv, pass.length, compute)
+        isEmpty = false
+      }
+      let beta: Float = isEmpty ? 0 : 1
+      isEmpty = false
       let place = pass.output(of: span.first)
       let dOut = pass.dOutput + place
       scores(pass.q, span.first, pass.k, span, into: p, compute)
@@ -381,7 +390,7 @@ final class Attention {
       }
       compute.products.gemm(
         span.columns, headSize, span.rows, a: used, lda: span.columns, transposeA: true, b: dOut,
-        ldb: pass.dOutput.ld, c: pass.dv + span.keys, ldc: pass.dv.ld, beta: 1)
+        ldb: pass.dOutput.ld, c: pass.dv + span.keys, ldc: pass.dv.ld, beta: beta)
       kernels.softmax_backward(
         p, dp, span.rows, span.columns, span.columns, scale, ds.halves)
       compute.products.gemm(
@@ -389,7 +398,7 @@ final class Attention {
         ldb: pass.k.ld, c: pass.dq + span.first, ldc: pass.dq.ld)
       compute.products.gemm(
         span.columns, headSize, span.rows, a: ds, lda: span.columns, transposeA: true,
-        b: pass.q + span.first, ldb: pass.q.ld, c: pass.dk + span.keys, ldc: pass.dk.ld, beta: 1)
+        b: pass.q + span.first, ldb: pass.q.ld, c: pass.dk + span.keys, ldc: pass.dk.ld, beta: beta)
     }
   }
 }
