@@ -390,11 +390,12 @@ final class LinearLayer: MatrixLayer {
 extension LinearLayer {
   func forward(
     _ x: UnsafePointer<Float>, ldx: Int, _ y: UnsafeMutablePointer<Float>, ldy: Int, rows: Int,
-    accumulate: Bool = false, dropout: DropoutPlan, _ compute: Compute
+    accumulate: Bool = false, dropout: DropoutPlan, _ compute: Compute,
+    then: RowsBody = { _, _ in }
   ) {
     forward(
       Values(reading: x), ldx: ldx, Values(y), ldy: ldy, rows: rows, accumulate: accumulate,
-      dropout: dropout, compute)
+      dropout: dropout, compute, then: then)
   }
 
   func backward(

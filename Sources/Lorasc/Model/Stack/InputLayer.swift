@@ -84,6 +84,8 @@ final class PatchInputLayer: InputLayer {
   private let projection: LinearLayer?
   private let hidden: Int
   private let embedded: UnsafeMutablePointer<Float>
+  /// (rows · patches, hidden)
+  private let projected: UnsafeMutablePointer<Float>
 
   init(
     _ inputs: Backbone.PatchInputs, _ projection: LinearLayer?, hidden: Int, tokens: Int,
@@ -93,30 +95,39 @@ final class PatchInputLayer: InputLayer {
     self.projection = projection
     self.hidden = hidden
     embedded = try given ?? arena.matrix(tokens, hidden, "plan.embedded")
+    projected = try arena.matrix(
+      tokens / inputs.tokens * inputs.patches, hidden, "plan.projected_patches")
   }
 
   var isTrained: Bool { projection?.isTrained == true }
 
-  /// Elements before a row's first patch.
-  private func firstPatch(ofRow row: Int, _ batch: StagedBatch) -> Int {
-    (Int(batch.starts[row]) + inputs.classTokens.count) * hidden
+  /// Where a token of a row begins.
+  private func element(_ row: Int, _ place: Int, _ batch: StagedBatch) -> Int {
+    (Int(batch.starts[row]) + place) * hidden
   }
 
   func forward(_ batch: StagedBatch, dropout: DropoutPlan, _ compute: Compute)
     -> UnsafeMutablePointer<Float>
   {
     guard let patches = batch.patches else { return embedded }
-    let axpby = compute.kernels.axpby
+    let (axpby, count) = (compute.kernels.axpby, inputs.classTokens.count)
     for row in 0..<batch.rows {
-      let start = embedded + Int(batch.starts[row]) * hidden
       for (place, token) in inputs.classTokens.enumerated() {
-        axpby(1, token.pointer, 0, start + place * hidden, hidden)
+        axpby(1, token.pointer, 0, embedded + element(row, place, batch), hidden)
       }
-      projection?.forward(
-        patches + row * inputs.patches * inputs.patchPixels, ldx: inputs.patchPixels,
-        embedded + firstPatch(ofRow: row, batch), ldy: hidden, rows: inputs.patches,
-        dropout: .none, compute)
-      axpby(1, inputs.positions.pointer, 1, start, inputs.tokens * hidden)
+      axpby(1, inputs.positions.pointer, 1, embedded + element(row, 0, batch), count * hidden)
+    }
+    // Of all images at once: each alone would have the matrix read again.
+    projection?.forward(
+      patches, ldx: inputs.patchPixels, projected, ldy: hidden, rows: batch.rows * inputs.patches,
+      dropout: .none, compute
+    ) { patches, _ in
+      for patch in patches {
+        let (row, place) = (patch / inputs.patches, count + patch % inputs.patches)
+        let to = embedded + element(row, place, batch)
+        axpby(1, projected + patch * hidden, 0, to, hidden)
+        axpby(1, inputs.positions.pointer + place * hidden, 1, to, hidden)
+      }
     }
     dropout.embeddings("embeddings")?
       .apply(embedded, embedded, rows: batch.tokenCount, columns: hidden, compute)
@@ -132,7 +143,7 @@ final class PatchInputLayer: InputLayer {
       .apply(gradient, gradient, rows: batch.tokenCount, columns: hidden, compute)
     for row in 0..<batch.rows {
       projection?.backward(
-        gradient + firstPatch(ofRow: row, batch), lddy: hidden,
+        gradient + element(row, inputs.classTokens.count, batch), lddy: hidden,
         x: patches + row * inputs.patches * inputs.patchPixels, ldx: inputs.patchPixels, dx: nil,
         lddx: 0, rows: inputs.patches, dropout: .none, compute)
     }
