@@ -135,7 +135,7 @@ extension Model {
     case .gamma(let index): copy(norms[index].gamma)
     case .beta(let index): copy(norms[index].beta)
     case .patchBias:
-      if case .pixels(let inputs) = backbone.inputs { copy(inputs.bias) }
+      if case .pixels(let inputs) = backbone.inputs { copy(inputs.projection.bias) }
     case .head: return false
     }
     return true

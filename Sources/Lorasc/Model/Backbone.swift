@@ -99,9 +99,8 @@ struct Backbone: Sendable {
     let height: Int
     let width: Int
     let patch: Int
-    /// (hidden, channels patch patch); (hidden)
-    let projection: FloatView
-    let bias: FloatView
+    /// (hidden, channels patch patch), with a bias
+    let projection: MatrixModule
     /// Each (hidden)
     let classTokens: [FloatView]
     /// (class tokens + patches, hidden)

@@ -47,6 +47,11 @@ struct NamedTensors {
     try plainMatrix(prefix + name, shape: shape)
   }
 
+  /// The same as float32 always.
+  func float32Matrix(_ name: String, shape: [Int]) throws -> StoredMatrix {
+    try StoredMatrix(float32(name, shape: shape), as: .f32, kernels)
+  }
+
   func plainMatrix(_ name: String, shape: [Int]) throws -> StoredMatrix {
     try held(try checked(name, shape))
   }

@@ -78,6 +78,9 @@ final class Plan {
     if let output = model.backbone.output, output.isTied, let head = head as? LanguageHead {
       packed.append((model.matrices[output.matrix], head.output))
     }
+    if case .pixels(let inputs) = model.backbone.inputs, let patchProjection {
+      packed.append((inputs.projection, patchProjection))
+    }
     // Not by the plan's bytes, which depend on the number of threads.
     let sizes = packed.map(\.0)
     let copies = sizes.reduce(0.0) { $0 + 8 * Double($1.count) }

@@ -102,9 +102,11 @@ private func patchInputs(
   let count = classTokens.count + (height / patch) * (width / patch)
   return Backbone.PatchInputs(
     channels: channels, height: height, width: width, patch: patch,
-    projection: try tensors.float32(
-      projection + ".weight", shape: [hidden, channels, patch, patch]),
-    bias: try tensors.float32(projection + ".bias", shape: [hidden]),
+    projection: MatrixModule(
+      name: projection, kind: .linear, inFeatures: channels * patch * patch, outFeatures: hidden,
+      weight: try tensors.float32Matrix(
+        projection + ".weight", shape: [hidden, channels, patch, patch]),
+      bias: try tensors.float32(projection + ".bias", shape: [hidden])),
     classTokens: try classTokens.map {
       try tensors.float32("embeddings." + $0, shape: [1, 1, hidden])
     },

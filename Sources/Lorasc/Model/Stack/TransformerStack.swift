@@ -21,10 +21,7 @@ struct StackModules {
     norms = backbone.norms.map { Norm($0) }
     patchProjection =
       if case .pixels(let inputs) = backbone.inputs {
-        LinearLayer(
-          Backbone.PatchInputs.projectionName, inFeatures: inputs.patchPixels,
-          outFeatures: backbone.sizes.hidden, weight: .float32(inputs.projection.pointer),
-          bias: inputs.bias.pointer)
+        LinearLayer(inputs.projection)
       } else {
         nil
       }
