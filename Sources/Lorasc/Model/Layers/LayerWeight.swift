@@ -145,7 +145,7 @@ extension LayerWeight {
       multiply(
         from.values, ldx: from.ld, to.values, ldy: to.ld, rows: rows, bias: bias,
         beta: adds ? 1 : 0, compute)
-      return compute.forRanges(rows, cost: 8 * outFeatures) { finish($0..<$1, $2) }
+      return compute.forRanges(rows, cost: finishingCost(outFeatures)) { finish($0..<$1, $2) }
     }
     tile.forEach(compute) { rows, lane in
       let own = to.values + rows.lowerBound * to.ld
@@ -197,7 +197,7 @@ extension LayerWeight {
       let from = weighed?.whole(from.values, from.ld, rows: rows, outFeatures, compute) ?? from
       multiplyTransposed(
         from.values, ldg: from.ld, to.values, lddx: to.ld, rows: rows, beta: adds ? 1 : 0, compute)
-      return compute.forRanges(rows, cost: 8 * inFeatures) { start, end, lane in
+      return compute.forRanges(rows, cost: finishingCost(inFeatures)) { start, end, lane in
         finish(start..<end, from.values + start * from.ld, from.ld, lane)
       }
     }
@@ -212,6 +212,10 @@ extension LayerWeight {
       finish(rows, tile, ld, lane)
     }
   }
+
+  /// Of a row of a product that was made at once: ranges of 64 rows at least, of which an expert's
+  /// products are worth a call each.
+  private func finishingCost(_ columns: Int) -> Int { min(8 * columns, 2048) }
 
   enum Side { case input, output }
 
