@@ -129,19 +129,23 @@ import Testing
     #expect(ownW.isIntact && ownG.isIntact && ownK.isIntact && ownOther.isIntact)
   }
 
-  /// Copies past the caches, from and to any place.
+  /// Copies past the caches, from and to any place, of rows with and without gaps.
   @Test func copies() {
     var random = TestRandom(7)
-    for n in [0, 1, 3, 4, 5, 16, 63, 200] {
-      let from = random.floats(n + 3)
+    for (n, gap) in [(0, 0), (1, 0), (3, 2), (4, 0), (5, 1), (16, 0), (63, 5), (200, 0)] {
+      let (rows, ld) = (3, n + gap)
+      let from = random.floats(rows * ld + 3)
       for (first, second) in [(0, 0), (1, 0), (0, 1), (3, 2)] {
-        let to = Guarded([Float](repeating: 7, count: n + 3))
+        let to = Guarded([Float](repeating: 7, count: rows * n + 3))
         from.withUnsafeBufferPointer { from in
           guard let from = from.baseAddress else { return }
-          lorasc_copy_past_caches(from + first, to.p + second, n)
+          lorasc_copy_past_caches(from + first, ld, to.p + second, rows, n)
         }
-        var expected = [Float](repeating: 7, count: n + 3)
-        expected.replaceSubrange(second..<second + n, with: from[first..<first + n])
+        var expected = [Float](repeating: 7, count: rows * n + 3)
+        for row in 0..<rows {
+          let (start, place) = (first + row * ld, second + row * n)
+          expected.replaceSubrange(place..<place + n, with: from[start..<start + n])
+        }
         #expect(to.values == expected && to.isIntact)
       }
     }

@@ -4,9 +4,10 @@
 
 #include "process.h"
 
-/* to[0 .. n) = from[0 .. n), which don't overlap, past the caches: for what isn't read again soon.
-   Ordinary stores read each line that they write, and take up to four times as long where it is in
-   no cache. Ordered before what the thread writes next. */
-LORASC_HIDDEN void lorasc_copy_past_caches(const float *from, float *to, ptrdiff_t n);
+/* to (rows, cols), without gaps, = from, whose rows are `ld` apart; they don't overlap. Past the
+   caches: for what isn't read again soon. Ordinary stores read each line that they write, and take
+   up to four times as long where it is in no cache. Ordered before what the thread writes next. */
+LORASC_HIDDEN void lorasc_copy_past_caches(const float *from, ptrdiff_t ld, float *to,
+                                           ptrdiff_t rows, ptrdiff_t cols);
 
 #endif

@@ -292,19 +292,15 @@ final class PackedProducts {
     _ x: Values, _ ldx: Int, _ rows: Range<Int>, _ inner: Int, _ weighed: WeighedInput,
     _ lane: Int, _ compute: Compute
   ) -> Tile {
-    if type == .float32 {
-      let own = scratch.x(lane)
-      if let floats = x.floats { weighed.set(own, floats, ldx, rows, inner, compute.kernels) }
-      return .floats(own)
+    let own: Tile =
+      type == .float32 ? .floats(scratch.x(lane)) : .halves(scratch.roundedX(lane))
+    if case .halves(let halves) = own, x.halves == nil, let floats = x.floats {
+      compute.kernels.round(floats, ld: ldx, halves, ld: inner, rows: rows.count, columns: inner)
+      weighed.set(own.values, own.values, inner, rows, inner, compute.kernels)
+    } else {
+      weighed.set(own.values, x, ldx, rows, inner, compute.kernels)
     }
-    let own = scratch.roundedX(lane)
-    if let halves = x.halves {
-      weighed.set(own, halves, ldx, rows, inner, compute.kernels)
-    } else if let floats = x.floats {
-      compute.kernels.round(floats, ld: ldx, own, ld: inner, rows: rows.count, columns: inner)
-      weighed.set(own, own, inner, rows, inner, compute.kernels)
-    }
-    return .halves(own)
+    return own
   }
 
   private func copy<Element: BitwiseCopyable>(

@@ -42,7 +42,9 @@ struct WeighedInput {
     let tile = RowTiles.most
     compute.forTasks((rows + tile - 1) / tile) { task, _ in
       let (start, end) = (task * tile, min((task + 1) * tile, rows))
-      set(memory.values + start * inner, x + start * ldx, ldx, start..<end, inner, compute.kernels)
+      set(
+        Values(memory.values + start * inner), Values(reading: x + start * ldx), ldx, start..<end,
+        inner, compute.kernels)
     }
     return (UnsafePointer(memory.values), inner)
   }
@@ -53,44 +55,28 @@ struct WeighedInput {
     _ kernels: lorasc_kernels
   ) -> (values: UnsafePointer<Float>, ld: Int) {
     let own = memory.values + lane * RowTiles.most * inner
-    set(own, x, ldx, rows, inner, kernels)
+    set(Values(own), Values(reading: x), ldx, rows, inner, kernels)
     return (UnsafePointer(own), inner)
   }
 
-  /// y (rows, inner), without gaps, = k ⊙ x; x may be y.
+  /// y (rows, inner), without gaps, = k ⊙ x, both in y's type; x may be y.
   /// - Parameter rows: x's and y's first among them, `ldx` apart; the first of a part
   func set(
-    _ y: UnsafeMutablePointer<Float>, _ x: UnsafePointer<Float>, _ ldx: Int, _ rows: Range<Int>,
-    _ inner: Int, _ kernels: lorasc_kernels
-  ) {
-    forParts(rows, inner) { from, count, part in
-      kernels.scale_columns_backward(
-        factors, x + from * ldx, other + (rows.lowerBound + from) * inner, y + from * inner, part,
-        count, inner, ldx, inner, inner)
-    }
-  }
-
-  /// The same in bfloat16.
-  func set(
-    _ y: UnsafeMutablePointer<UInt16>, _ x: UnsafePointer<UInt16>, _ ldx: Int, _ rows: Range<Int>,
-    _ inner: Int, _ kernels: lorasc_kernels
-  ) {
-    forParts(rows, inner) { from, count, part in
-      kernels.scale_columns_backward_bf16(
-        factors, x + from * ldx, other + (rows.lowerBound + from) * inner, y + from * inner, part,
-        count, inner, ldx, inner, inner)
-    }
-  }
-
-  /// - Parameter body: its first row is counted from the first of `rows`
-  private func forParts(
-    _ rows: Range<Int>, _ inner: Int,
-    _ body: (_ first: Int, _ count: Int, _ sums: UnsafeMutablePointer<Float>) -> Void
+    _ y: Values, _ x: Values, _ ldx: Int, _ rows: Range<Int>, _ inner: Int,
+    _ kernels: lorasc_kernels
   ) {
     for first in stride(from: 0, to: rows.count, by: Self.partRows) {
-      let part = memory.sums + (rows.lowerBound + first) / Self.partRows * inner
+      let count = min(Self.partRows, rows.count - first)
+      let (row, from, to) = (rows.lowerBound + first, x + first * ldx, y + first * inner)
+      let (other, part) = (other + row * inner, memory.sums + row / Self.partRows * inner)
       part.update(repeating: 0, count: inner)
-      body(first, min(Self.partRows, rows.count - first), part)
+      if let to = to.halves, let from = from.halves {
+        kernels.scale_columns_backward_bf16(
+          factors, from, other, to, part, count, inner, ldx, inner, inner)
+      } else if let to = to.floats, let from = from.floats {
+        kernels.scale_columns_backward(
+          factors, from, other, to, part, count, inner, ldx, inner, inner)
+      }
     }
   }
 }

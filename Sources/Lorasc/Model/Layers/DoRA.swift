@@ -85,14 +85,7 @@ struct DoRA {
     _ y: UnsafeMutablePointer<Float>, ldy: Int, first: Int, rows: Int,
     bias: UnsafePointer<Float>?, outFeatures: Int, _ compute: Compute
   ) {
-    let kept = directed + first * outFeatures
-    if ldy == outFeatures {
-      lorasc_copy_past_caches(y, kept, rows * outFeatures)
-    } else {
-      for row in 0..<rows {
-        lorasc_copy_past_caches(y + row * ldy, kept + row * outFeatures, outFeatures)
-      }
-    }
+    lorasc_copy_past_caches(y, ldy, directed + first * outFeatures, rows, outFeatures)
     compute.kernels.scale_columns(factors, bias, y, rows, outFeatures, ldy)
   }
 

@@ -115,22 +115,20 @@ final class LinearLayer: MatrixLayer {
     _ dora: DoRA, _ expert: Expert, _ x: Values, _ ldx: Int, _ input: Values, _ ldi: Int,
     _ y: Values, _ ldy: Int, _ rows: Int, _ compute: Compute, then: RowsBody
   ) {
-    let to = product.floats(of: y, ldy, .output)
     product.multiply(
       input, ldx: ldi, Values(dora.directed), ldy: outFeatures, rows: rows, compute)
-    product.multiply(x, ldx: ldx, Values(to.values), ldy: to.ld, rows: rows, bias: bias, compute)
     let b = expert.transposedB(outFeatures, compute)
-    compute.forRanges(rows, cost: 8 * outFeatures) { start, end, lane in
-      let (directed, own) = (dora.directed + start * outFeatures, to.values + start * to.ld)
-      for row in 0..<end - start {
-        compute.kernels.axpby(-1, directed + row * outFeatures, 1, own + row * to.ld, outFeatures)
-      }
-      addExpert(expert, b, directed, ldy: outFeatures, rows: start..<end, compute)
-      compute.kernels.add_scaled_columns(
-        dora.factors, directed, own, end - start, outFeatures, outFeatures, to.ld)
-      product.round(own, y + start * ldy, ldy, rows: end - start, .output, compute)
-      then(start..<end, lane)
-    }
+    product.multiply(
+      x, ldx: ldx, y, ldy: ldy, rows: rows, bias: bias, adds: false, compute,
+      adding: { rows, _, _, y, ldy in
+        let directed = dora.directed + rows.lowerBound * outFeatures
+        for row in 0..<rows.count {
+          compute.kernels.axpby(-1, directed + row * outFeatures, 1, y + row * ldy, outFeatures)
+        }
+        addExpert(expert, b, directed, ldy: outFeatures, rows: rows, compute)
+        compute.kernels.add_scaled_columns(
+          dora.factors, directed, y, rows.count, outFeatures, outFeatures, ldy)
+      }, then: then)
   }
 
   /// y += s (X̃ Aᵀ) Bᵀ of some rows, y's first among them, from `projected`, on the calling thread.
