@@ -23,3 +23,8 @@ void lorasc_copy_past_caches(const float *from, ptrdiff_t ld, float *to, ptrdiff
   /* Such stores are ordered by a fence alone. */
   atomic_thread_fence(memory_order_seq_cst);
 }
+
+void lorasc_read_ahead(const float *values, ptrdiff_t n) {
+  const ptrdiff_t line = 64 / sizeof *values;
+  for (ptrdiff_t i = 0; i < n; i += line) (void)*(const volatile float *)(values + i);
+}

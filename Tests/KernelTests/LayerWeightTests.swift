@@ -4,9 +4,12 @@ import Testing
 @testable import Lorasc
 
 /// A layer's products with a matrix that isn't packed, by tiles of rows or at once, against sums in
-/// float64: what is added sees the rows of X, what follows sees complete rows, each once.
+/// float64: what is added sees the rows of X, what follows sees complete rows, each once; the forward
+/// from W or from Wᵀ, whole or by blocks of columns.
 @Suite struct LayerWeightTests {
-  static let rows = [1, 20, 255, 256, 300, 1024, 1100]
+  static let rows = [1, 20, 127, 128, 255, 256, 300, 1024, 1100]
+  enum Transposed: CaseIterable { case never, whole, byBlocks }
+
   private let inner = 19
   private let columns = 35
 
@@ -42,14 +45,30 @@ import Testing
     }
   }
 
+  /// Blocks of 16 columns of Wᵀ, the last of 3.
+  private func transposition(_ kind: Transposed, _ arena: Arena) throws -> Transposition? {
+    let shapes = [(rows: columns, columns: inner)]
+    return switch kind {
+    case .never: nil
+    case .whole: try Transposition(shapes, arena)
+    case .byBlocks: try Transposition(shapes, most: 0, block: 0, arena)
+    }
+  }
+
   @Test(arguments: rows, MatrixProducts.allCases.filter(\.isAvailable))
   func forward(rows: Int, products: MatrixProducts) throws {
+    for kind in Transposed.allCases { try forward(rows, products, kind) }
+  }
+
+  private func forward(_ rows: Int, _ products: MatrixProducts, _ kind: Transposed) throws {
     let (ldx, ldy) = (inner + 3, columns + 2)
     let (w, bias) = (matrix(columns, inner, inner, 1), matrix(1, columns, columns, 2))
     let x = matrix(rows, inner, ldx, 3)
     let (ownW, ownX) = (Guarded(w), Guarded(x))
     let xAt = ownX.p
-    let weight = LayerWeight(inFeatures: inner, outFeatures: columns, source: .float32(ownW.p))
+    let arena = Arena()
+    var weight = LayerWeight(inFeatures: inner, outFeatures: columns, source: .float32(ownW.p))
+    weight.transposition = try transposition(kind, arena)
     let start = matrix(rows, columns, ldy, 4)
     for (given, adds) in [(nil, false), (bias, false), (nil, true)] {
       var first: [UInt32]?
@@ -76,7 +95,32 @@ import Testing
         ) { w[$1 * inner + $0] }
       }
     }
-    #expect(ownW.isIntact && ownX.isIntact)
+    withExtendedLifetime(arena) { #expect(ownW.isIntact && ownX.isIntact) }
+  }
+
+  /// Every element of W once, at its place, from blocks of any number of rows.
+  @Test(arguments: [1, 15, 16, 17, 48, 100], [1, 7, 16])
+  func transposes(rows: Int, columns: Int) throws {
+    let compute = try Compute(threads: 2)
+    let w = matrix(rows, columns, columns, 8)
+    let own = Guarded(w)
+    for block in [0, columns * 16 * 3, columns * 16 * 4] {
+      let arena = Arena()
+      let transposition = try Transposition(
+        [(rows: rows, columns: columns)], most: 0, block: block, arena)
+      var next = 0
+      transposition.forBlocks(own.p, rows: rows, columns: columns, compute) { range, transposed in
+        #expect(range.lowerBound == next)
+        next = range.upperBound
+        for row in range {
+          for column in 0..<columns {
+            let value = transposed.values[column * transposed.ld + row - range.lowerBound]
+            #expect(value == w[row * columns + column])
+          }
+        }
+      }
+      withExtendedLifetime(arena) { #expect(next == rows && own.isIntact) }
+    }
   }
 
   /// Of G weighed by columns, or as it is.

@@ -61,36 +61,49 @@ final class Plan {
       outputs: settings.head.flatMap { model.classifier($0.kind)?.selection.place },
       training: settings.training, type, compute, arena)
     head = try settings.head.flatMap { try Self.head($0, model, modules, settings, arena) }
-    if let type = settings.packs { try pack(type, model, settings) }
+    let linears = backboneLayers(model)
+    if let type = settings.packs { try pack(type, linears, settings) }
+    if packedLayers.isEmpty, compute.products == .onednn, Transposition.pays(rows: tokens) {
+      let transposition = try Transposition(
+        linears.map { ($0.module.rows, $0.module.columns) }, arena)
+      for (_, layer) in linears { layer.transposition = transposition }
+    }
     if type == .bfloat16, !model.backbone.blocks.isEmpty {
       let widening = try Widening(model.backbone.sizes, tokens: tokens, arena)
       for linear in modules.linears { linear.widening = widening }
     }
   }
 
-  /// Gives linear modules packed copies of the backbone's weights.
-  private func pack(
-    _ type: PackedProducts.ElementType, _ model: Model, _ settings: Settings
-  ) throws {
-    var packed = zip(model.matrices, layers).compactMap { module, layer in
+  private typealias BackboneLayer = (module: MatrixModule, layer: LinearLayer)
+
+  /// Those that multiply by matrices of the backbone.
+  private func backboneLayers(_ model: Model) -> [BackboneLayer] {
+    var found: [BackboneLayer] = zip(model.matrices, layers).compactMap { module, layer in
       (layer as? LinearLayer).map { (module, $0) }
     }
     if let output = model.backbone.output, output.isTied, let head = head as? LanguageHead {
-      packed.append((model.matrices[output.matrix], head.output))
+      found.append((model.matrices[output.matrix], head.output))
     }
     if case .pixels(let inputs) = model.backbone.inputs, let patchProjection {
-      packed.append((inputs.projection, patchProjection))
+      found.append((inputs.projection, patchProjection))
     }
+    return found
+  }
+
+  /// Gives linear modules packed copies of the backbone's weights.
+  private func pack(
+    _ type: PackedProducts.ElementType, _ linears: [BackboneLayer], _ settings: Settings
+  ) throws {
     // Not by the plan's bytes, which depend on the number of threads.
-    let sizes = packed.map(\.0)
+    let sizes = linears.map(\.module)
     let copies = sizes.reduce(0.0) { $0 + 8 * Double($1.count) }
     let ends = sizes.reduce(0.0) {
       $0 + 4 * Double(settings.tokenCapacity) * Double($1.inFeatures + $1.outFeatures)
     }
     if settings.packsLittleOnly, copies > ends / 3 { return }
     let products = try PackedProducts(
-      type, PackedWeight.shapes(of: packed.map(\.0)), lanes: compute.threads, arena)
-    for (module, layer) in packed {
+      type, PackedWeight.shapes(of: sizes), lanes: compute.threads, arena)
+    for (module, layer) in linears {
       layer.packed = try PackedWeight(module, products, arena)
       packedLayers.append(layer)
     }

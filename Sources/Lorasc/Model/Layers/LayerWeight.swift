@@ -12,6 +12,8 @@ struct LayerWeight {
   var packed: PackedWeight?
   /// nil: all values are held as float32.
   var widening: Widening?
+  /// nil: X Wᵀ is multiplied from W always.
+  var transposition: Transposition?
 
   /// Y = alpha X Wᵀ + b + beta Y
   ///
@@ -35,10 +37,23 @@ struct LayerWeight {
     }
     if case .zero = source { return clear(y, ldy, rows, outFeatures, beta, compute) }
     forTiles(compute) { tile, values in
-      compute.gemm(
-        rows, tile.count, inFeatures, a: x, lda: ldx, b: values, ldb: inFeatures, transposeB: true,
-        c: y + tile.lowerBound, ldc: ldy, alpha: alpha, beta: beta)
+      let y = y + tile.lowerBound
+      guard let transposition = transposition(rows) else {
+        return compute.gemm(
+          rows, tile.count, inFeatures, a: x, lda: ldx, b: values, ldb: inFeatures,
+          transposeB: true, c: y, ldc: ldy, alpha: alpha, beta: beta)
+      }
+      transposition.forBlocks(values, rows: tile.count, columns: inFeatures, compute) {
+        compute.gemm(
+          rows, $0.count, inFeatures, a: x, lda: ldx, b: $1.values, ldb: $1.ld,
+          c: y + $0.lowerBound, ldc: ldy, alpha: alpha, beta: beta)
+      }
     }
+  }
+
+  /// nil: a product with so many rows is better made from W.
+  private func transposition(_ rows: Int) -> Transposition? {
+    Transposition.pays(rows: rows) ? transposition : nil
   }
 
   /// Y = b, or 0 without one
@@ -141,21 +156,26 @@ extension LayerWeight {
       round(own, y + rows.lowerBound * ldy, ldy, rows: rows.count, .output, compute)
       then(rows, lane)
     }
-    guard case .float32(let values) = source, let tile = RowTiles(rows) else {
+    let transposition = transposition(rows)
+    guard case .float32(let values) = source, let tiles = RowTiles(rows),
+      transposition?.holds(rows: outFeatures, columns: inFeatures) != false
+    else {
       multiply(
         from.values, ldx: from.ld, to.values, ldy: to.ld, rows: rows, bias: bias,
         beta: adds ? 1 : 0, compute)
       return compute.forRanges(rows, cost: finishingCost(outFeatures)) { finish($0..<$1, $2) }
     }
-    tile.forEach(compute) { rows, lane in
+    let transposed = transposition?.transpose(
+      values, rows: outFeatures, columns: inFeatures, compute)
+    tiles.forEach(compute) { rows, lane in
       let own = to.values + rows.lowerBound * to.ld
       if let bias {
         compute.kernels.broadcast_rows(bias, own, rows.count, outFeatures, to.ld)
       }
       compute.products.gemm(
         rows.count, outFeatures, inFeatures, a: from.values + rows.lowerBound * from.ld,
-        lda: from.ld, b: values, ldb: inFeatures, transposeB: true, c: own, ldc: to.ld,
-        beta: adds || bias != nil ? 1 : 0)
+        lda: from.ld, b: transposed?.values ?? values, ldb: transposed?.ld ?? inFeatures,
+        transposeB: transposed == nil, c: own, ldc: to.ld, beta: adds || bias != nil ? 1 : 0)
       finish(rows, lane)
     }
   }

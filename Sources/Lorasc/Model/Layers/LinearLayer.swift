@@ -66,6 +66,12 @@ final class LinearLayer: MatrixLayer {
     set { product.widening = newValue }
   }
 
+  /// For products with many rows where there are no copies.
+  var transposition: Transposition? {
+    get { product.transposition }
+    set { product.transposition = newValue }
+  }
+
   var isTrained: Bool { expert != nil || gradientWeight != nil || gradientBias != nil }
 
   /// The backward reads X.
