@@ -326,6 +326,7 @@ def main() -> int:
     """Measures and writes."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cases", choices=("all", "quick"), default="all")
+    parser.add_argument("--models", nargs="+", choices=tuple(cases.QUERY_VALUE), help="of cases")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, help="of each engine; 20, with quick 8")
     parser.add_argument(
@@ -351,6 +352,7 @@ def main() -> int:
     report: dict[str, Any] = {"machine": about, "steps": steps, "cases": []}
     rows = report["cases"]
     chosen = cases.quick_cases() if quick else cases.all_cases()
+    chosen = [case for case in chosen if not arguments.models or case.model in arguments.models]
     for case in chosen if "cases" in parts else []:
         for dtype in PEERS:
             row = bench.measure(case, dtype)
