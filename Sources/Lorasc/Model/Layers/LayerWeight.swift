@@ -30,24 +30,31 @@ struct LayerWeight {
         Values(reading: x), ldx: ldx, Values(y), ldy: ldy, rows: rows, bias: bias,
         adds: beta == 1, compute, then: { _, _ in })
     }
-    var beta = beta
-    if bias != nil {
-      broadcast(bias, y, ldy: ldy, rows: rows, compute)
-      beta = 1
-    }
+    if bias != nil { broadcast(bias, y, ldy: ldy, rows: rows, compute) }
+    let beta: Float = bias != nil ? 1 : beta
     if case .zero = source { return clear(y, ldy, rows, outFeatures, beta, compute) }
     forTiles(compute) { tile, values in
-      let y = y + tile.lowerBound
-      guard let transposition = transposition(rows) else {
-        return compute.gemm(
-          rows, tile.count, inFeatures, a: x, lda: ldx, b: values, ldb: inFeatures,
-          transposeB: true, c: y, ldc: ldy, alpha: alpha, beta: beta)
-      }
-      transposition.forBlocks(values, rows: tile.count, columns: inFeatures, compute) {
-        compute.gemm(
-          rows, $0.count, inFeatures, a: x, lda: ldx, b: $1.values, ldb: $1.ld,
-          c: y + $0.lowerBound, ldc: ldy, alpha: alpha, beta: beta)
-      }
+      multiply(
+        x, ldx, by: values, tile.count, y + tile.lowerBound, ldy, rows: rows, alpha: alpha,
+        beta: beta, compute)
+    }
+  }
+
+  /// Of some rows of W.
+  private func multiply(
+    _ x: UnsafePointer<Float>, _ ldx: Int, by w: UnsafePointer<Float>, _ columns: Int,
+    _ y: UnsafeMutablePointer<Float>, _ ldy: Int, rows: Int, alpha: Float, beta: Float,
+    _ compute: Compute
+  ) {
+    guard let transposition = transposition(rows) else {
+      return compute.gemm(
+        rows, columns, inFeatures, a: x, lda: ldx, b: w, ldb: inFeatures, transposeB: true, c: y,
+        ldc: ldy, alpha: alpha, beta: beta)
+    }
+    transposition.forBlocks(w, rows: columns, columns: inFeatures, compute) { block, transposed in
+      compute.gemm(
+        rows, block.count, inFeatures, a: x, lda: ldx, b: transposed.values, ldb: transposed.ld,
+        c: y + block.lowerBound, ldc: ldy, alpha: alpha, beta: beta)
     }
   }
 
@@ -156,17 +163,13 @@ extension LayerWeight {
       round(own, y + rows.lowerBound * ldy, ldy, rows: rows.count, .output, compute)
       then(rows, lane)
     }
-    let transposition = transposition(rows)
-    guard case .float32(let values) = source, let tiles = RowTiles(rows),
-      transposition?.holds(rows: outFeatures, columns: inFeatures) != false
-    else {
+    guard case .float32(let values) = source, let tiles = RowTiles(rows), isByTiles else {
       multiply(
         from.values, ldx: from.ld, to.values, ldy: to.ld, rows: rows, bias: bias,
         beta: adds ? 1 : 0, compute)
       return compute.forRanges(rows, cost: finishingCost(outFeatures)) { finish($0..<$1, $2) }
     }
-    let transposed = transposition?.transpose(
-      values, rows: outFeatures, columns: inFeatures, compute)
+    let w = operand(values, rows: rows, compute)
     tiles.forEach(compute) { rows, lane in
       let own = to.values + rows.lowerBound * to.ld
       if let bias {
@@ -174,10 +177,25 @@ extension LayerWeight {
       }
       compute.products.gemm(
         rows.count, outFeatures, inFeatures, a: from.values + rows.lowerBound * from.ld,
-        lda: from.ld, b: transposed?.values ?? values, ldb: transposed?.ld ?? inFeatures,
-        transposeB: transposed == nil, c: own, ldc: to.ld, beta: adds || bias != nil ? 1 : 0)
+        lda: from.ld, b: w.values, ldb: w.ld, transposeB: !w.isTransposed, c: own, ldc: to.ld,
+        beta: adds || bias != nil ? 1 : 0)
       finish(rows, lane)
     }
+  }
+
+  /// A W that is transposed by blocks has no complete rows of Y before the last.
+  private var isByTiles: Bool {
+    guard let transposition else { return true }
+    return transposition.holds(rows: outFeatures, columns: inFeatures)
+  }
+
+  /// What a product with so many rows reads: W, or Wᵀ.
+  private func operand(
+    _ w: UnsafePointer<Float>, rows: Int, _ compute: Compute
+  ) -> (values: UnsafePointer<Float>, ld: Int, isTransposed: Bool) {
+    guard let transposition = transposition(rows) else { return (w, inFeatures, false) }
+    let transposed = transposition.transpose(w, rows: outFeatures, columns: inFeatures, compute)
+    return (transposed.values, transposed.ld, true)
   }
 
   /// dX = G W, or dX += G W; a dX in bfloat16 is set only.
