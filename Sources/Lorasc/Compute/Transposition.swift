@@ -78,9 +78,9 @@ final class Transposition {
     _ w: UnsafePointer<Float>, rows: Int, columns: Int, _ compute: Compute,
     _ body: (_ rows: Range<Int>, _ transposed: Transposed) -> Void
   ) {
-    // Whole lines, an odd number of them.
+    // Whole lines, an odd number of them: all rows where it holds them.
     let lines = max(1, capacity / max(16 * columns, 1))
-    let size = holds(rows: rows, columns: columns) ? rows : 16 * (lines - (lines + 1) % 2)
+    let size = 16 * ((lines - 1) | 1)
     for start in stride(from: 0, to: rows, by: size) {
       let range = start..<min(rows, start + size)
       body(range, transpose(w + start * columns, rows: range.count, columns: columns, compute))

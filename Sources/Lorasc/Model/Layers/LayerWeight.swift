@@ -163,13 +163,14 @@ extension LayerWeight {
       round(own, y + rows.lowerBound * ldy, ldy, rows: rows.count, .output, compute)
       then(rows, lane)
     }
-    guard case .float32(let values) = source, let tiles = RowTiles(rows), isByTiles else {
+    guard case .float32(let values) = source, let tiles = RowTiles(rows),
+      let w = wholeOperand(values, rows: rows, compute)
+    else {
       multiply(
         from.values, ldx: from.ld, to.values, ldy: to.ld, rows: rows, bias: bias,
         beta: adds ? 1 : 0, compute)
       return compute.forRanges(rows, cost: finishingCost(outFeatures)) { finish($0..<$1, $2) }
     }
-    let w = operand(values, rows: rows, compute)
     tiles.forEach(compute) { rows, lane in
       let own = to.values + rows.lowerBound * to.ld
       if let bias {
@@ -183,17 +184,13 @@ extension LayerWeight {
     }
   }
 
-  /// A W that is transposed by blocks has no complete rows of Y before the last.
-  private var isByTiles: Bool {
-    guard let transposition else { return true }
-    return transposition.holds(rows: outFeatures, columns: inFeatures)
-  }
-
-  /// What a product with so many rows reads: W, or Wᵀ.
-  private func operand(
+  /// What a product with so many rows reads, W or Wᵀ; nil: Wᵀ is made by blocks, and rows of Y are
+  /// complete with the last.
+  private func wholeOperand(
     _ w: UnsafePointer<Float>, rows: Int, _ compute: Compute
-  ) -> (values: UnsafePointer<Float>, ld: Int, isTransposed: Bool) {
+  ) -> (values: UnsafePointer<Float>, ld: Int, isTransposed: Bool)? {
     guard let transposition = transposition(rows) else { return (w, inFeatures, false) }
+    guard transposition.holds(rows: outFeatures, columns: inFeatures) else { return nil }
     let transposed = transposition.transpose(w, rows: outFeatures, columns: inFeatures, compute)
     return (transposed.values, transposed.ld, true)
   }
