@@ -29,9 +29,11 @@ let benchmarks: [Target] =
   ] : []
 
 /// One folder of kernel sources, compiled once a CPU level (see Sources/Kernels/README.md).
-func kernels(_ name: String, level: String, cpu: [String] = []) -> Target {
+func kernels(
+  _ name: String, level: String, cpu: [String] = [], exclude: [String] = ["README.md"]
+) -> Target {
   .target(
-    name: name, dependencies: ["CSupport"], exclude: ["README.md"],
+    name: name, dependencies: ["CSupport"], exclude: exclude,
     swiftSettings: [
       .define(level),
       .unsafeFlags(["-Xcc", "-fno-math-errno"] + cpu, .when(configuration: .release)),
@@ -44,9 +46,14 @@ func kernels(_ name: String, level: String, cpu: [String] = []) -> Target {
     "-target-cpu", "skylake-avx512", "-Xcc", "-mprefer-vector-width=512", "-D", "LORASC_FMA",
     "-D", "LORASC_TABLES",
   ]
+  let bf16 = [
+    "-target-cpu", "cooperlake", "-Xcc", "-mprefer-vector-width=512", "-D", "LORASC_FMA",
+    "-D", "LORASC_PAIRS",
+  ]
 #else
   let avx2: [String] = []
   let avx512: [String] = []
+  let bf16: [String] = []
 #endif
 
 let package = Package(
@@ -64,9 +71,12 @@ let package = Package(
     kernels("Kernels", level: "LORASC_BASELINE"),
     kernels("KernelsAVX2", level: "LORASC_AVX2", cpu: avx2),
     kernels("KernelsAVX512", level: "LORASC_AVX512", cpu: avx512),
+    kernels("KernelsBF16", level: "LORASC_BF16", cpu: bf16, exclude: []),
     .target(
       name: "Lorasc",
-      dependencies: ["COpenBLAS", "CSupport", "Kernels", "KernelsAVX2", "KernelsAVX512"]),
+      dependencies: [
+        "COpenBLAS", "CSupport", "Kernels", "KernelsAVX2", "KernelsAVX512", "KernelsBF16",
+      ]),
     .target(
       name: "LorascABI", dependencies: ["Lorasc", "CLorasc", "CFFI", "CSupport"],
       exclude: ["exports.map"], linkerSettings: shipLinkerSettings),

@@ -52,7 +52,9 @@ enum OperationsBenchmark {
     var operations = [Elementwise.axpby(.large, work)] + products
     for size in [Size.minilm, .large] {
       operations += Elementwise.operations(size, work)
-      for rank in [8, 16] { operations += Products.lowRank(size, rank: rank, work) }
+      for rank in [8, 16] {
+        operations += try Products.lowRank(size, rank: rank, work, arena)
+      }
     }
     // Operations hold pointers into both.
     let measured = withExtendedLifetime((work, arena)) {

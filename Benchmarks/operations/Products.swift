@@ -5,10 +5,14 @@ enum Products {
   /// Of the adapters X A^T -> P, Y += P B^T, and of their backward G B, P^T G, dA += H^T X,
   /// with X (tokens, hidden), A (rank, hidden), B (hidden, rank), G (tokens, hidden), as the engine
   /// makes them: from Bᵀ, and sums over tokens by parts.
-  static func lowRank(_ size: Size, rank: Int, _ work: Workspace) -> [Operation] {
+  static func lowRank(
+    _ size: Size, rank: Int, _ work: Workspace, _ arena: Arena
+  ) throws -> [Operation] {
     let (tokens, hidden, compute) = (size.tokens, size.hidden, work.compute)
     let (x, narrow, factor) = (work.source(0), work.source(1), work.source(2))
     let (y, parts) = (work.target(0), work.target(1))
+    let memory = try SkinnyFactor.Memory(
+      inner: hidden, rank: rank, .float32, "factor", arena)
     // Elements of X or G, of P or H, and of a factor.
     let (wide, projected, small) = (tokens * hidden, tokens * rank, rank * hidden)
 
@@ -22,9 +26,9 @@ enum Products {
     }
     return [
       make("X A^T", elements: wide + small + projected) {
-        compute.gemm(
-          tokens, rank, hidden, a: x, lda: hidden, b: factor, ldb: hidden, transposeB: true, c: y,
-          ldc: rank)
+        SkinnyFactor(
+          factor, isTransposed: true, inner: hidden, rank: rank, memory, compute
+        ).multiplyAll(Values(reading: x), ldx: hidden, rows: tokens, y, compute)
       },
       make("P B^T", elements: projected + small + 2 * wide, adds: wide) {
         compute.gemm(
@@ -32,18 +36,19 @@ enum Products {
           beta: 1)
       },
       make("G B", elements: wide + small + projected) {
-        compute.gemm(
-          tokens, rank, hidden, a: x, lda: hidden, b: factor, ldb: rank, c: y, ldc: rank)
+        SkinnyFactor(
+          factor, isTransposed: false, inner: hidden, rank: rank, memory, compute
+        ).multiplyAll(Values(reading: x), ldx: hidden, rows: tokens, y, compute)
       },
       make("P^T G", elements: projected + wide + small) {
-        compute.gemm(
-          summing: tokens, rank, hidden, a: Values(narrow), lda: rank, b: Values(x), ldb: hidden,
-          c: y, alpha: 1, beta: 0, parts: parts)
+        compute.sum(
+          tokens, rank, hidden, narrow, Values(reading: x), ldx: hidden, y, alpha: 1, beta: 0,
+          parts: parts)
       },
       make("H^T X", elements: projected + wide + 2 * small, adds: small) {
-        compute.gemm(
-          summing: tokens, rank, hidden, a: Values(narrow), lda: rank, b: Values(x), ldb: hidden,
-          c: y, alpha: 1, beta: 1, parts: parts)
+        compute.sum(
+          tokens, rank, hidden, narrow, Values(reading: x), ldx: hidden, y, alpha: 1, beta: 1,
+          parts: parts)
       },
     ]
   }

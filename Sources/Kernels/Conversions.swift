@@ -128,3 +128,31 @@ func f32ToF16(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<UInt16>, _ n:
   }
   narrow(x, y, n, float16)
 }
+
+/// Two rows of bfloat16 in one of pairs.
+func pairRows(
+  _ x: UnsafePointer<Float>, _ rows: Int, _ cols: Int, _ ldx: Int, _ scale: Float,
+  _ y: UnsafeMutablePointer<UInt16>, _ ldy: Int
+) {
+  let k = Lanes(repeating: scale)
+  var row = 0
+  while row < rows {
+    let (from, to) = (x + row &* ldx, y + row &* ldy)
+    let hasSecond = row &+ 1 < rows
+    var c = 0
+    while c < cols {
+      let n = min(16, cols &- c)
+      let low = bfloat16(k * loadStart(from + c, n))
+      let high = hasSecond ? bfloat16(k * loadStart(from + (ldx &+ c), n)) : HalfLanes(repeating: 0)
+      if n == 16 {
+        let pairs = widened(low) | widened(high) &<< all(16)
+        // Safe: because 16 pairs are left in the row.
+        UnsafeMutableRawPointer(to + 2 &* c).storeBytes(of: pairs, as: WordLanes.self)
+      } else {
+        for i in 0..<n { (to[2 &* (c &+ i)], to[2 &* (c &+ i) &+ 1]) = (low[i], high[i]) }
+      }
+      c &+= 16
+    }
+    row &+= 2
+  }
+}

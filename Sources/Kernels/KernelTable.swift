@@ -13,7 +13,7 @@ public import CSupport
 public func makeKernelTable() -> lorasc_kernels {
   // Safe: because a StaticString with a pointer is zero-terminated ASCII for good.
   let name = UnsafeRawPointer(levelName.utf8Start).assumingMemoryBound(to: CChar.self)
-  return lorasc_kernels(
+  var table = lorasc_kernels(
     name: name,
     broadcast_rows: broadcastRows,
     column_sums: columnSums,
@@ -38,6 +38,12 @@ public func makeKernelTable() -> lorasc_kernels {
     softmax_forward: softmaxForward,
     softmax_again: softmaxAgain,
     softmax_backward: softmaxBackward,
+    skinny_product: nil,
+    skinny_sum: nil,
+    skinny_product_bf16: nil,
+    skinny_add_bf16: nil,
+    skinny_sum_bf16: nil,
+    pair_rows: pairRows,
     fill: fill,
     axpby: axpby,
     dot: dot,
@@ -55,4 +61,9 @@ public func makeKernelTable() -> lorasc_kernels {
     f32_to_f16: f32ToF16,
     dequantize: dequantize,
     quantize_q8_0: quantizeQ8_0)
+  #if LORASC_AVX512
+    table.skinny_product = skinnyProduct
+    table.skinny_sum = skinnySum
+  #endif
+  return table
 }

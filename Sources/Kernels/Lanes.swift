@@ -90,6 +90,17 @@ func storeStart(_ v: Lanes, _ p: UnsafeMutablePointer<Float>, _ n: Int) {
   for i in 0..<n { p[i] = v[i] }
 }
 
+/// The first n <= 8 lanes.
+@inline(__always)
+func storeStart(_ v: SIMD8<Float>, _ p: UnsafeMutablePointer<Float>, _ n: Int) {
+  if n == 8 {
+    // Safe: because callers keep n elements within the array.
+    UnsafeMutableRawPointer(p).storeBytes(of: v, as: SIMD8<Float>.self)
+  } else {
+    for i in 0..<n { p[i] = v[i] }
+  }
+}
+
 // MARK: Lane arithmetic
 
 /// min(v, bound) that keeps NaN.

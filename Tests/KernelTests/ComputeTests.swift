@@ -96,7 +96,7 @@ import Testing
       shape: (m: Int, n: Int, k: Int), products: MatrixProducts
     ) throws {
       let (m, n, k) = shape
-      let (lda, ldb) = (m + 3, n + 1)
+      let (lda, ldb) = (m, n + 1)
       let a = Guarded(Self.matrix(k, m, lda, 1))
       let b = Guarded(Self.matrix(k, n, ldb, 2))
       let start = Self.matrix(m, n, n, 3)
@@ -109,9 +109,8 @@ import Testing
           let c = Guarded(beta == 0 ? start.map { _ in .nan } : start)
           let parts = Guarded([Float](repeating: .nan, count: SumSplit.elements(m * n, k)))
           BLASThreads.withSingleThread {
-            compute.gemm(
-              summing: k, m, n, a: Values(a.p), lda: lda, b: Values(b.p), ldb: ldb, c: c.p,
-              alpha: alpha, beta: beta, parts: parts.p)
+            compute.sum(
+              k, m, n, a.p, Values(b.p), ldx: ldb, c.p, alpha: alpha, beta: beta, parts: parts.p)
           }
           #expect(c.isIntact && parts.isIntact)
           let bits = bitPatterns(c.values)

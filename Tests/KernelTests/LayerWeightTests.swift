@@ -36,13 +36,13 @@ import Testing
     }
   }
 
-  private func addFirst(
-    _ rows: Range<Int>, _ x: Values, _ ldx: Int, _ y: UnsafeMutablePointer<Float>, _ ldy: Int,
-    _ columns: Int
-  ) {
-    for row in 0..<rows.count {
-      for column in 0..<columns { y[row * ldy + column] += x.floats?[row * ldx] ?? .nan }
+  private func addFirst(_ tile: TileSums, _ columns: Int) -> Bool {
+    for row in 0..<tile.rows.count {
+      for column in 0..<columns {
+        tile.values[row * tile.ld + column] += tile.x.floats?[row * tile.ldx] ?? .nan
+      }
     }
+    return false
   }
 
   /// Blocks of 16 columns of Wᵀ, the last of 3.
@@ -81,7 +81,7 @@ import Testing
           weight.multiply(
             Values(xAt), ldx: ldx, Values(at), ldy: ldy, rows: rows, bias: given, adds: adds,
             compute,
-            adding: { rows, x, ldx, y, ldy in addFirst(rows, x, ldx, y, ldy, columns) },
+            adding: { addFirst($0, columns) },
             then: { rows, _ in for row in rows where at[row * ldy].isFinite { seenAt[row] += 1 } })
         }
         #expect(y.isIntact && seen.isIntact && seen.values.allSatisfy { $0 == 1 })
@@ -149,7 +149,7 @@ import Testing
           weight.multiplyTransposed(
             Values(gAt), ldg: ldg, Values(at), lddx: lddx, rows: rows, adds: false,
             weighed: isWeighed ? weighed : nil, compute,
-            adding: { rows, x, ldx, y, ldy in addFirst(rows, x, ldx, y, ldy, inner) },
+            adding: { addFirst($0, inner) },
             then: { rows, _ in for row in rows where at[row * lddx].isFinite { seenAt[row] += 1 } })
           if isWeighed { weighed.addSums(to: sumsAt, rows: rows, columns, compute) }
         }

@@ -219,19 +219,19 @@ struct PackedProductTests {
     let (halvesAtX, givenAt) = (halvesOfX.p, given.p)
     BLASThreads.withSingleThread {
       matrix.pack(w, innerStride: 1, columnStride: shape.inner)
-      func add(
-        _ rows: Range<Int>, _ x: Values, _ ldx: Int, _ tile: UnsafeMutablePointer<Float>, _: Int
-      ) {
+      func add(_ tile: TileSums) -> Bool {
+        let rows = tile.rows
         for row in rows {
-          let own = x + (row - rows.lowerBound) * ldx
+          let own = tile.x + (row - rows.lowerBound) * tile.ldx
           let isSame = (0..<shape.inner).allSatisfy {
             own.halves?[$0] == halvesAtX[row * (shape.inner + gap) + $0]
           }
           if isSame { givenAt[row] += 1 }
         }
         for place in 0..<rows.count * shape.columns {
-          tile[place] += Float(rows.lowerBound + place / shape.columns)
+          tile.values[place] += Float(rows.lowerBound + place / shape.columns)
         }
+        return false
       }
       x.withUnsafeBufferPointer { x in
         guard let x = x.baseAddress else { return }
@@ -254,6 +254,26 @@ struct PackedProductTests {
       kernels.f32_to_bf16(floatsAt + row * ldy, rounded.p + row * ldy, shape.columns)
     }
     #expect(halves.values == rounded.values)
+    BLASThreads.withSingleThread {
+      matrix.multiply(
+        Values(nil, halves: halvesAtX), ldx: ldx, Values(nil, halves: halvesAt), ldy: ldy,
+        rows: rows, adds: false, compute,
+        adding: { tile in
+          // Its rows are put already: no rounded sums may come over them.
+          for row in 0..<tile.rows.count {
+            (tile.rounded.map { $0 + row * tile.ldRounded })?.update(
+              repeating: 9, count: shape.columns)
+          }
+          return tile.rounded != nil
+        }, then: { _, _ in })
+    }
+    #expect(halves.isIntact)
+    for row in 0..<rows {
+      #expect(
+        halves.values[row * ldy..<(row + 1) * ldy].enumerated().allSatisfy {
+          $0.element == ($0.offset < shape.columns ? 9 : 7)
+        })
+    }
   }
 
   /// X weighed by columns on its way gives what a product of the weighed X does, in both types, from

@@ -5,11 +5,11 @@
 set -eu
 cd "$(dirname "$0")/../.."
 scratch=${1:-.build}
-for target in Kernels KernelsAVX2 KernelsAVX512; do
+for target in Kernels KernelsAVX2 KernelsAVX512 KernelsBF16; do
   swift build -c release --scratch-path "$scratch" --target "$target" >/dev/null
 done
 status=0
-for target in Kernels KernelsAVX2 KernelsAVX512; do
+for target in Kernels KernelsAVX2 KernelsAVX512 KernelsBF16; do
   objects=$(find "$scratch/release/$target.build" -name '*.swift.o')
   [ -n "$objects" ] || { echo "no objects of $target in $scratch"; exit 1; }
   # Mangled names start with the length and name of their module. A `got.` symbol holds the address

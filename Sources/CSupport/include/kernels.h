@@ -9,6 +9,7 @@
    Pointers are non-null unless marked: so Swift sees fields that need no `!`. */
 #ifndef LORASC_CSUPPORT_KERNELS_H
 #define LORASC_CSUPPORT_KERNELS_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -140,6 +141,34 @@ typedef struct lorasc_kernels {
   void (*softmax_backward)(const float *p, float *dp, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld,
                            float scale, uint16_t *LORASC_NULLABLE rounded);
 
+  /* The skinny products of adapters; NULL where a level has none that beat a library's.
+   * P[r,j] = sum over k of X[r,k] F[k,j]. Rows of F hold any numbers from `columns` to the next
+   * multiple of 8, of 16 where that is nearer to its end than 8. */
+  void (*LORASC_NULLABLE skinny_product)(const float *x, ptrdiff_t rows, ptrdiff_t inner,
+                                         ptrdiff_t ldx, const float *f, ptrdiff_t ldf, float *p,
+                                         ptrdiff_t columns, ptrdiff_t ldp);
+  /* C[j,c] = sum over r of P[r,j] X[r,c], width >= 32. */
+  void (*LORASC_NULLABLE skinny_sum)(const float *p, ptrdiff_t rows, ptrdiff_t columns,
+                                     ptrdiff_t ldp, const float *x, ptrdiff_t width, ptrdiff_t ldx,
+                                     float *c, ptrdiff_t ldc);
+  /* The same of bfloat16, F and P in pairs of rows (pair_rows); the products' inner is even. */
+  void (*LORASC_NULLABLE skinny_product_bf16)(const uint16_t *x, ptrdiff_t rows, ptrdiff_t inner,
+                                              ptrdiff_t ldx, const uint16_t *f, ptrdiff_t ldf,
+                                              float *p, ptrdiff_t columns, ptrdiff_t ldp);
+  /* y[r,c] += sum over k of P[r,k] F[k,c], F in pairs of rows, columns a multiple of 16; with
+   * `rounded` the sums go there alone, in bfloat16. */
+  void (*LORASC_NULLABLE skinny_add_bf16)(const uint16_t *p, ptrdiff_t rows, ptrdiff_t inner,
+                                          ptrdiff_t ldp, const uint16_t *f, ptrdiff_t ldf, float *y,
+                                          ptrdiff_t columns, ptrdiff_t ldy,
+                                          uint16_t *LORASC_NULLABLE rounded, ptrdiff_t ldr);
+  void (*LORASC_NULLABLE skinny_sum_bf16)(const uint16_t *p, ptrdiff_t rows, ptrdiff_t columns,
+                                          ptrdiff_t ldp, const uint16_t *x, ptrdiff_t width,
+                                          ptrdiff_t ldx, float *c, ptrdiff_t ldc);
+  /* y[i / 2, c, i % 2] = scale * x[i,c] in bfloat16 (nearest even), rows of pairs 2 ldy apart; 0 for
+   * the row that an odd number of rows lacks. */
+  void (*pair_rows)(const float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ldx, float scale,
+                    uint16_t *y, ptrdiff_t ldy);
+
   void (*fill)(float value, float *y, ptrdiff_t n);
   /* y = alpha x + beta y; beta = 0 never reads y. */
   void (*axpby)(float alpha, const float *x, float beta, float *y, ptrdiff_t n);
@@ -209,6 +238,16 @@ static inline int32_t lorasc_cpu_level(void) {
   return 1;
 #else
   return 0;
+#endif
+}
+
+/* Dot products of bfloat16, beside level 2. */
+static inline bool lorasc_cpu_has_bf16(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
 #endif
 }
 

@@ -2,6 +2,7 @@ import CSupport
 import Kernels
 import KernelsAVX2
 import KernelsAVX512
+import KernelsBF16
 
 /// Which compilation of the elementwise kernels to use. The levels differ in speed and, by
 /// rounding, in the last bits; float64 sums and random numbers are the same at all of them.
@@ -62,5 +63,9 @@ enum KernelLevel: String, CaseIterable, Sendable {
   // Safe: because the tables never change and point to functions and string constants.
   nonisolated(unsafe) static let baselineTable = Kernels.makeKernelTable()
   nonisolated(unsafe) private static let avx2Table = KernelsAVX2.makeKernelTable()
-  nonisolated(unsafe) private static let avx512Table = KernelsAVX512.makeKernelTable()
+  nonisolated(unsafe) private static let avx512Table = {
+    var table = KernelsAVX512.makeKernelTable()
+    if lorasc_cpu_has_bf16() { addBFloat16Products(to: &table) }
+    return table
+  }()
 }

@@ -237,8 +237,11 @@ final class PackedProducts {
     // oneDNN refuses no product that it has made, unless memory is short: the step sees NaN,
     // says so and stops.
     if !isDone { own.update(repeating: .nan, count: count * columns) }
-    adding(rows, source.values, inner, own, columns)
-    if floats == nil { put(own, count, columns, to, ldy, adds: adds, compute) }
+    let isPut = adding(
+      TileSums(
+        rows: rows, x: source.values, ldx: inner, values: own, ld: columns,
+        rounded: floats == nil ? to.halves : nil, ldRounded: ldy))
+    if floats == nil && !isPut { put(own, count, columns, to, ldy, adds: adds, compute) }
   }
 
   private static let roundedNaN: UInt16 = 0x7fc0

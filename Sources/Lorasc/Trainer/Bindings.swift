@@ -92,10 +92,12 @@ struct ExpertMemory {
       weighed: settings.usesDoRA
         ? try WeighedInput.Memory(
           rows: tokens, inner: tallest, lanes: lanes, "plan.gradient.weighed", arena) : nil,
-      rounded: type == .bfloat16
-        ? Expert.Rounded(
-          factor: try arena.halves(largest, max(widest, tallest), "plan.rounded_factor"),
-          projected: try arena.halves(tokens, largest, "plan.rounded_projection")) : nil)
+      skinny: try SkinnyFactor.Memory(
+        inner: max(widest, tallest), rank: largest, type, "plan.skinny_factor", arena),
+      wide: type == .bfloat16
+        ? WideFactor.Memory(
+          factor: try arena.halves(largest, max(widest, tallest), "plan.wide_factor"),
+          projected: try arena.halves(tokens + 1, largest, "plan.rounded_projection")) : nil)
     targets = try zip(modules, ranks).map { module, rank in
       Target(
         projected: try arena.matrix(tokens, rank, "plan.projected"),

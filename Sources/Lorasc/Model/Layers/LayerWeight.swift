@@ -158,8 +158,10 @@ extension LayerWeight {
     let to = floats(of: y, ldy, .output)
     func finish(_ rows: Range<Int>, _ lane: Int) {
       let own = to.values + rows.lowerBound * to.ld
-      adding(
-        rows, Values(reading: from.values + rows.lowerBound * from.ld), from.ld, own, to.ld)
+      _ = adding(
+        TileSums(
+          rows: rows, x: Values(reading: from.values + rows.lowerBound * from.ld), ldx: from.ld,
+          values: own, ld: to.ld))
       round(own, y + rows.lowerBound * ldy, ldy, rows: rows.count, .output, compute)
       then(rows, lane)
     }
@@ -224,7 +226,8 @@ extension LayerWeight {
     let to = floats(of: dx, lddx, .input)
     func finish(_ rows: Range<Int>, _ g: UnsafePointer<Float>, _ ldg: Int, _ lane: Int) {
       let own = to.values + rows.lowerBound * to.ld
-      adding(rows, Values(reading: g), ldg, own, to.ld)
+      _ = adding(
+        TileSums(rows: rows, x: Values(reading: g), ldx: ldg, values: own, ld: to.ld))
       round(own, dx + rows.lowerBound * lddx, lddx, rows: rows.count, .input, compute)
       then(rows, lane)
     }

@@ -101,18 +101,22 @@ final class LinearLayer: MatrixLayer {
       return forward(
         dora, expert, x, ldx, input, ldi, y, ldy, rows, compute, then: then)
     }
-    let a = isDropped ? nil : expert.factor(expert.a, expert.rank * inFeatures, compute)
+    let a = isDropped ? nil : expert.transposedA(inFeatures, compute)
     let b = expert.transposedB(outFeatures, compute)
     // DoRA sets its bias behind the weighing.
     product.multiply(
       x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate || expert.dora != nil ? nil : bias,
       adds: accumulate, compute,
-      adding: { rows, x, ldx, y, ldy in
-        if let a { project(x, ldx, a, expert, rows: rows, compute) }
-        addExpert(expert, b, y, ldy: ldy, rows: rows, compute)
-        expert.dora?.scale(
-          y, ldy: ldy, first: rows.lowerBound, rows: rows.count, bias: bias,
-          outFeatures: outFeatures, compute)
+      adding: { tile in
+        a?.multiply(
+          tile.x, ldx: tile.ldx, rows: tile.rows.count,
+          expert.projected + tile.rows.lowerBound * expert.rank, compute)
+        guard let dora = expert.dora else { return b.add(expert.projected, to: tile, compute) }
+        b.addUnrounded(expert.projected, to: tile, compute)
+        dora.scale(
+          tile.values, ldy: tile.ld, first: tile.rows.lowerBound, rows: tile.rows.count,
+          bias: bias, outFeatures: outFeatures, compute)
+        return false
       }, then: then)
   }
 
@@ -126,26 +130,20 @@ final class LinearLayer: MatrixLayer {
     let b = expert.transposedB(outFeatures, compute)
     product.multiply(
       x, ldx: ldx, y, ldy: ldy, rows: rows, bias: bias, adds: false, compute,
-      adding: { rows, _, _, y, ldy in
+      adding: { tile in
+        let (rows, y, ldy) = (tile.rows, tile.values, tile.ld)
         let directed = dora.directed + rows.lowerBound * outFeatures
         for row in 0..<rows.count {
           compute.kernels.axpby(-1, directed + row * outFeatures, 1, y + row * ldy, outFeatures)
         }
-        addExpert(expert, b, directed, ldy: outFeatures, rows: rows, compute)
+        b.addUnrounded(
+          expert.projected,
+          to: TileSums(rows: rows, x: tile.x, ldx: tile.ldx, values: directed, ld: outFeatures),
+          compute)
         compute.kernels.add_scaled_columns(
           dora.factors, directed, y, rows.count, outFeatures, outFeatures, ldy)
+        return false
       }, then: then)
-  }
-
-  /// y += s (X̃ Aᵀ) Bᵀ of some rows, y's first among them, from `projected`, on the calling thread.
-  /// - Parameter b: Bᵀ
-  private func addExpert(
-    _ expert: Expert, _ b: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, ldy: Int,
-    rows: Range<Int>, _ compute: Compute
-  ) {
-    compute.products.gemm(
-      rows.count, outFeatures, expert.rank, a: expert.projected + rows.lowerBound * expert.rank,
-      lda: expert.rank, b: b, ldb: outFeatures, c: y, ldc: ldy, alpha: expert.scale, beta: 1)
   }
 
   /// The expert's input: x itself, or in scratch memory x after this module's dropout, which
@@ -181,7 +179,7 @@ final class LinearLayer: MatrixLayer {
     product.multiply(
       input, ldx: ldi, Values(dora.directed), ldy: outFeatures, rows: rows, bias: nil, adds: false,
       compute,
-      adding: { rows, _, _, y, ldy in addExpert(expert, b, y, ldy: ldy, rows: rows, compute) },
+      adding: { b.add(expert.projected, to: $0, compute) },
       then: { _, _ in })
   }
 
@@ -189,19 +187,8 @@ final class LinearLayer: MatrixLayer {
   private func project(
     _ input: Values, _ ldi: Int, _ expert: Expert, rows: Int, _ compute: Compute
   ) {
-    let a = expert.factor(expert.a, expert.rank * inFeatures, compute)
-    compute.gemm(
-      rows, expert.rank, inFeatures, a: input, lda: ldi, b: a, ldb: inFeatures, transposeB: true,
-      c: expert.projected, ldc: expert.rank)
-  }
-
-  /// The same of some rows, x's first among them, on the calling thread.
-  private func project(
-    _ x: Values, _ ldx: Int, _ a: Values, _ expert: Expert, rows: Range<Int>, _ compute: Compute
-  ) {
-    compute.products.gemm(
-      rows.count, expert.rank, inFeatures, a: x, lda: ldx, b: a, ldb: inFeatures,
-      transposeB: true, c: expert.projected + rows.lowerBound * expert.rank, ldc: expert.rank)
+    expert.transposedA(inFeatures, compute).multiplyAll(
+      input, ldx: ldi, rows: rows, expert.projected, compute)
   }
 
   /// Runs `body` with another weight and bias, and maybe without the expert.
@@ -240,23 +227,25 @@ final class LinearLayer: MatrixLayer {
     }
     let (input, ldi, isDropped) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
     let weighed = expert.scratch.weighed.flatMap { expert.dora?.weighed($0) }
-    let b = expert.factor(expert.b, outFeatures * expert.rank, compute)
+    let b = expert.skinnyB(outFeatures, compute)
     guard let dx, !isDropped else {
       let h = scaled(dy, lddy, weighed, rows: rows, compute)
-      compute.gemm(
-        rows, expert.rank, outFeatures, a: h.values, lda: h.ld, b: b, ldb: expert.rank,
-        c: expert.scratch.projected, ldc: expert.rank)
+      b.multiplyAll(h.values, ldx: h.ld, rows: rows, expert.scratch.projected, compute)
       addFactorGradients(expert, dy, lddy, input, ldi, weighed, rows: rows, compute)
       guard let dx else { return }
       return addDropped(
         expert, dy, lddy, h, dx, lddx, accumulate: accumulate, rows, dropout, compute, then: then)
     }
     // dX hasn't X's memory: in a plan only inputs of frozen modules share it with gradients.
+    let a = expert.wideA(inFeatures, compute)
     product.multiplyTransposed(
       dy, ldg: lddy, dx, lddx: lddx, rows: rows, adds: accumulate, weighed: weighed, compute,
-      adding: { rows, h, ldh, dx, lddx in
-        projectGradient(h, ldh, b, expert, rows: rows, compute)
-        addExpertInput(expert, dx, lddx, rows: rows, compute)
+      adding: { tile in
+        let projected = expert.scratch.projected
+        b.multiply(
+          tile.x, ldx: tile.ldx, rows: tile.rows.count,
+          projected + tile.rows.lowerBound * expert.rank, compute)
+        return a.add(projected, to: tile, compute)
       }, then: then)
     addFactorGradients(expert, dy, lddy, input, ldi, weighed, rows: rows, compute)
   }
@@ -317,15 +306,6 @@ final class LinearLayer: MatrixLayer {
     }
   }
 
-  /// H B of some rows, h's first among them, to the scratch memory, on the calling thread.
-  private func projectGradient(
-    _ h: Values, _ ldh: Int, _ b: Values, _ expert: Expert, rows: Range<Int>, _ compute: Compute
-  ) {
-    compute.products.gemm(
-      rows.count, expert.rank, outFeatures, a: h, lda: ldh, b: b, ldb: expert.rank,
-      c: expert.scratch.projected + rows.lowerBound * expert.rank, ldc: expert.rank)
-  }
-
   /// dB and dA, from X̃ Aᵀ and H B; with DoRA dm and the parts that come through its norm, too.
   private func addFactorGradients(
     _ expert: Expert, _ dy: Values, _ lddy: Int, _ input: Values, _ ldi: Int,
@@ -333,11 +313,11 @@ final class LinearLayer: MatrixLayer {
   ) {
     let rank = expert.rank
     if let gradientB = expert.gradientB {
-      let projected = expert.projection(expert.projected, rows * rank, compute)
       let transposed = expert.scratch.transposedB
-      compute.gemm(
-        summing: rows, rank, outFeatures, a: projected, lda: rank, b: dy, ldb: lddy, c: transposed,
-        alpha: expert.scale, beta: 0, parts: expert.scratch.parts)
+      compute.sum(
+        rows, rank, outFeatures, expert.projected, rounded: expert.scratch.wide?.projected, dy,
+        ldx: lddy,
+        transposed, alpha: expert.scale, beta: 0, parts: expert.scratch.parts)
       let (outFeatures, factors) = (outFeatures, expert.dora?.factors)
       compute.forRows(outFeatures, cost: 10 * rank) { start, end in
         for row in start..<end {
@@ -350,25 +330,14 @@ final class LinearLayer: MatrixLayer {
       }
     }
     if let gradientA = expert.gradientA {
-      let projected = expert.projection(expert.scratch.projected, rows * rank, compute)
-      compute.gemm(
-        summing: rows, rank, inFeatures, a: projected, lda: rank, b: input, ldb: ldi, c: gradientA,
-        alpha: expert.scale, beta: 1, parts: expert.scratch.parts)
+      compute.sum(
+        rows, rank, inFeatures, expert.scratch.projected, rounded: expert.scratch.wide?.projected,
+        input,
+        ldx: ldi, gradientA, alpha: expert.scale, beta: 1, parts: expert.scratch.parts)
     }
     guard let dora = expert.dora, let weighed else { return }
     dora.addMagnitudeGradient(weighed, rows: rows, outFeatures: outFeatures, compute)
     if dora.isExact { dora.addNormGradients(product, expert, compute) }
-  }
-
-  /// dx += s (H B) A of some rows, dx's first among them, on the calling thread.
-  private func addExpertInput(
-    _ expert: Expert, _ dx: UnsafeMutablePointer<Float>, _ lddx: Int, rows: Range<Int>,
-    _ compute: Compute
-  ) {
-    compute.products.gemm(
-      rows.count, inFeatures, expert.rank,
-      a: expert.scratch.projected + rows.lowerBound * expert.rank, lda: expert.rank, b: expert.a,
-      ldb: inFeatures, c: dx, ldc: lddx, alpha: expert.scale, beta: 1)
   }
 
   /// dx += M ⊙ masked; masked is used up.

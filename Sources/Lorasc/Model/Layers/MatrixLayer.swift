@@ -39,43 +39,38 @@ struct Expert {
     let input: UnsafeMutablePointer<Float>?
     /// For k ⊙ dY; nil without DoRA
     let weighed: WeighedInput.Memory?
-    /// For products with what is held as bfloat16; nil: all is float32
-    let rounded: Rounded?
+    /// For Aᵀ or B.
+    let skinny: SkinnyFactor.Memory
+    /// For Bᵀ or A, and (tokens + 1, r) for X Aᵀ or dY B; nil: all is float32
+    let wide: WideFactor.Memory?
   }
 
-  struct Rounded {
-    /// (r, in) or (out, r): A or B
-    let factor: UnsafeMutablePointer<UInt16>
-    /// (tokens, r): X Aᵀ or dY B
-    let projected: UnsafeMutablePointer<UInt16>
+  /// X Aᵀ is made by it, until the next skinny factor is.
+  func transposedA(_ inFeatures: Int, _ compute: Compute) -> SkinnyFactor {
+    SkinnyFactor(a, isTransposed: true, inner: inFeatures, rank: rank, scratch.skinny, compute)
   }
 
-  /// Bᵀ (r, out) in scratch memory, for P Bᵀ: from B itself it takes 1.1 to 1.8 times as long.
-  func transposedB(_ outFeatures: Int, _ compute: Compute) -> UnsafePointer<Float> {
+  /// And dY B.
+  func skinnyB(_ outFeatures: Int, _ compute: Compute) -> SkinnyFactor {
+    SkinnyFactor(b, isTransposed: false, inner: outFeatures, rank: rank, scratch.skinny, compute)
+  }
+
+  /// s P Bᵀ is made by it, until the next wide factor is. From B itself it takes 1.1 to 1.8 times as
+  /// long.
+  func transposedB(_ outFeatures: Int, _ compute: Compute) -> WideFactor {
     let (b, rank, transposed) = (b, rank, scratch.transposedB)
     compute.forRows(outFeatures, cost: 10 * rank) { start, end in
-      for row in start..<end {
-        for k in 0..<rank { transposed[k * outFeatures + row] = b[row * rank + k] }
+      for k in 0..<rank {
+        for row in start..<end { transposed[k * outFeatures + row] = b[row * rank + k] }
       }
     }
-    return UnsafePointer(transposed)
+    return WideFactor(
+      UnsafePointer(transposed), rank: rank, width: outFeatures, scale: scale, scratch.wide,
+      compute)
   }
 
-  /// A or B for products; rounded, too, in bfloat16.
-  func factor(_ values: UnsafePointer<Float>, _ count: Int, _ compute: Compute) -> Values {
-    round(values, count, into: scratch.rounded?.factor, compute)
-  }
-
-  /// The same of X Aᵀ or dY B.
-  func projection(_ values: UnsafePointer<Float>, _ count: Int, _ compute: Compute) -> Values {
-    round(values, count, into: scratch.rounded?.projected, compute)
-  }
-
-  private func round(
-    _ values: UnsafePointer<Float>, _ count: Int, into halves: UnsafeMutablePointer<UInt16>?,
-    _ compute: Compute
-  ) -> Values {
-    if let halves { compute.kernels.f32_to_bf16(values, halves, count) }
-    return Values(reading: values, halves: halves)
+  /// And s (dY B) A.
+  func wideA(_ inFeatures: Int, _ compute: Compute) -> WideFactor {
+    WideFactor(a, rank: rank, width: inFeatures, scale: scale, scratch.wide, compute)
   }
 }
