@@ -78,25 +78,25 @@ private func activationGradient<E: Element>(
   map(x, dy, dx, n, gradient)
 }
 
-// MARK: GELU, x Phi(x). With a = |x| and the lower tail Phi(-a): max(x, 0) - a Phi(-a). Beyond
-// a = 15 the tail is 0; the bound keeps inf from making inf * 0.
+// MARK: GELU, x Phi(x). With a = |x| and the lower tail Phi(-a): max(x, 0) - a Phi(-a). At its
+// bound the tail is 0; the bound keeps inf from making inf * 0.
 
 @_transparent
 func geluForward(_ x: Lanes) -> Lanes {
-  let a = atMost(magnitude(x), 15)
-  return multiplyAdd(-a, normalTail(a).tail, atLeast(x, 0))
+  let a = atMost(magnitude(x), tailBound)
+  return multiplyAdd(negated(a), normalTail(a).tail, atLeast(x, 0))
 }
 
 /// Phi(x) + x phi(x), phi(x) = exp(-x^2 / 2) / sqrt(2 pi): t = Phi(-a) - a phi(a) left of 0, 1 - t
-/// right of it. Beyond a = 15 the slope is 0 or 1 to the last bit.
+/// right of it. Beyond a's bound the slope is 0 or 1 to the last bit.
 @_transparent
 func geluBackward(_ x: Lanes, _ dy: Lanes) -> ValueAndGradient {
-  let a = atMost(magnitude(x), 15)
+  let a = atMost(magnitude(x), tailBound)
   let (tail, e) = normalTail(a)
   let t = multiplyAdd(a * Lanes(repeating: -0.3989422804), e, tail)
   let right = Lanes(repeating: 1) - t
   return (
-    multiplyAdd(-a, tail, atLeast(x, 0)),
+    multiplyAdd(negated(a), tail, atLeast(x, 0)),
     dy * t.replacing(with: right, where: x .> Lanes(repeating: 0))
   )
 }

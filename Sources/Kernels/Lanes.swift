@@ -18,12 +18,11 @@ typealias LaneMask = SIMDMask<IntLanes>
 @inline(__always)
 var laneIndex: IntLanes { IntLanes(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) }
 
-/// a b + c, fused where the level has an instruction for it. (`addingProduct`
-/// without one is a call of `fmaf` per lane.)
+/// a b + c, fused where the level has an instruction for it.
 @inline(__always)
 func multiplyAdd(_ a: Lanes, _ b: Lanes, _ c: Lanes) -> Lanes {
   #if LORASC_FMA
-    c.addingProduct(a, b)
+    lorasc_lanes_multiply_add(a, b, c)
   #else
     a * b + c
   #endif
@@ -126,6 +125,10 @@ func floats(_ v: IntLanes) -> Lanes { unsafeBitCast(v, to: Lanes.self) }
 @inline(__always)
 func magnitude(_ v: Lanes) -> Lanes { floats(bits(v) & IntLanes(repeating: 0x7fff_ffff)) }
 
+/// -v as a multiplication takes it without an instruction; `-v` is a subtraction from 0.
+@inline(__always)
+func negated(_ v: Lanes) -> Lanes { floats(bits(v) ^ IntLanes(repeating: Int32.min)) }
+
 /// `size` with the sign of `sign`; `size` must be non-negative.
 @inline(__always)
 func withSign(of sign: Lanes, _ size: Lanes) -> Lanes {
@@ -133,7 +136,13 @@ func withSign(of sign: Lanes, _ size: Lanes) -> Lanes {
 }
 
 @inline(__always)
-func larger(_ a: Lanes, _ b: Lanes) -> Lanes { b.replacing(with: a, where: a .> b) }
+func larger(_ a: Lanes, _ b: Lanes) -> Lanes {
+  #if LORASC_TABLES
+    lorasc_lanes_larger(a, b)
+  #else
+    b.replacing(with: a, where: a .> b)
+  #endif
+}
 
 #if LORASC_TABLES
   /// Lane i is element index[i] mod 32 of `low` and then `high`.
@@ -159,6 +168,35 @@ func largestLane(_ v: Lanes) -> Float {
   let fours = larger(pairs, exchanged(pairs, 4))
   let eights = larger(fours, exchanged(fours, 2))
   return larger(eights, exchanged(eights, 1))[0]
+}
+
+/// What `combine` makes of all lanes of a, b, c and d, in lanes 0, 4, 8 and 12.
+@inline(__always)
+func lanesOfFour(
+  _ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes, _ combine: (Lanes, Lanes) -> Lanes
+) -> Lanes {
+  let (ab, cd) = (halves(a, b, combine), halves(c, d, combine))
+  let quarters = combine(
+    Lanes(
+      ab[0], ab[1], ab[2], ab[3], ab[8], ab[9], ab[10], ab[11], cd[0], cd[1], cd[2], cd[3], cd[8],
+      cd[9], cd[10], cd[11]),
+    Lanes(
+      ab[4], ab[5], ab[6], ab[7], ab[12], ab[13], ab[14], ab[15], cd[4], cd[5], cd[6], cd[7],
+      cd[12], cd[13], cd[14], cd[15]))
+  let twos = combine(quarters, exchanged(quarters, 2))
+  return combine(twos, exchanged(twos, 1))
+}
+
+/// Of a in the low half, of b in the high one.
+@inline(__always)
+private func halves(_ a: Lanes, _ b: Lanes, _ combine: (Lanes, Lanes) -> Lanes) -> Lanes {
+  combine(
+    Lanes(
+      a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], b[0], b[1], b[2], b[3], b[4], b[5], b[6],
+      b[7]),
+    Lanes(
+      a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15], b[8], b[9], b[10], b[11], b[12], b[13],
+      b[14], b[15]))
 }
 
 /// Lane i of the result is lane i ^ d of v.

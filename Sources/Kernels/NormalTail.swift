@@ -1,15 +1,20 @@
 // The normal distribution, for GELU. Polynomials were fitted like those of exp.
 
-/// The normal distribution's lower tail Phi(-a), and exp(-a^2 / 2), of 0 <= a <= 15. The tail keeps
-/// its relative accuracy where 1 - erf(a / sqrt 2) would cancel.
+/// Where exp(-a^2 / 2) comes to 0.
+var tailBound: Float {
+  @_transparent get { 13.2687 }
+}
+
+/// The normal distribution's lower tail Phi(-a), and exp(-a^2 / 2), of 0 <= a <= `tailBound`. The tail
+/// keeps its relative accuracy where 1 - erf(a / sqrt 2) would cancel.
 @_transparent
 func normalTail(_ a: Lanes) -> (tail: Lanes, exponential: Lanes) {
   let square = a * a
-  let e = exponential(square * Lanes(repeating: -0.5))
+  let e = exponentialBelow(square * Lanes(repeating: -0.5))
   #if LORASC_TABLES
     return (scaledTail(a) * e, e)
   #else
-    let inner = multiplyAdd(-a, innerSlope(square), Lanes(repeating: 0.5))
+    let inner = multiplyAdd(negated(a), innerSlope(square), Lanes(repeating: 0.5))
     return ((scaledTail(a) * e).replacing(with: inner, where: a .< Lanes(repeating: 1)), e)
   #endif
 }
@@ -18,7 +23,7 @@ func normalTail(_ a: Lanes) -> (tail: Lanes, exponential: Lanes) {
   /// exp(a^2 / 2) Phi(-a), 0 <= a < 15: around the centre of each of 32 segments, the eighths of the
   /// octaves of 1 + a, a polynomial of degree 4; relative error 2e-8, 6e-8 from a = 3 on. A
   /// segment's number is the last two bits of the exponent of 1 + a and the first three of its
-  /// mantissa: 24 to 31 for a < 1, then 0 to 23. At 15, where exp is 0, any finite value will do.
+  /// mantissa: 24 to 31 for a < 1, then 0 to 23.
   @_transparent
   private func scaledTail(_ a: Lanes) -> Lanes {
     let segment = bits(a + Lanes(repeating: 1)) &>> IntLanes(repeating: 20)

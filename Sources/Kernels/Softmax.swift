@@ -25,10 +25,12 @@ private func softmaxBlock(
   _ lse: UnsafeMutablePointer<Float>?, _ output: Output
 ) {
   let k = Lanes(repeating: scale)
-  var largest = Lanes(repeating: 0)
-  for r in 0..<rows { largest[r] = largestElement(x + r * ld, cols, k) }
-  var totals = Lanes(repeating: 1)
-  for r in 0..<rows { totals[r] = exponentials(x + r * ld, cols, k, -largest[r]) }
+  @inline(__always)
+  func largestOfRow(_ r: Int) -> Lanes { largestElements(x + r * ld, cols, k) }
+  let largest = byFour(rows, largestOfRow, larger)
+  @inline(__always)
+  func sumsOfRow(_ r: Int) -> Lanes { exponentials(x + r * ld, cols, k, -largest[r]) }
+  let totals = byFour(rows, sumsOfRow, added)
   let inverses = Lanes(repeating: 1) / totals
   for r in 0..<rows {
     let inverse = Lanes(repeating: inverses[r])
@@ -43,9 +45,31 @@ private func softmaxBlock(
   storeStart(nan.replacing(with: logarithms, where: isNumber), lse, rows)
 }
 
-/// The largest scale x.
+/// Lane r is what `combine` makes of the lanes of `ofRow(r)`, for at most 16 rows; 1 for others. Four
+/// rows share most of the steps.
 @inline(__always)
-private func largestElement(_ x: UnsafeMutablePointer<Float>, _ n: Int, _ scale: Lanes) -> Float {
+private func byFour(
+  _ rows: Int, _ ofRow: (Int) -> Lanes, _ combine: (Lanes, Lanes) -> Lanes
+) -> Lanes {
+  var all = Lanes(repeating: 1)
+  var r = 0
+  while r < rows {
+    let a = ofRow(r)
+    let b = r &+ 1 < rows ? ofRow(r &+ 1) : a
+    let c = r &+ 2 < rows ? ofRow(r &+ 2) : a
+    let d = r &+ 3 < rows ? ofRow(r &+ 3) : a
+    let four = lanesOfFour(a, b, c, d, combine)
+    (all[r], all[r &+ 1], all[r &+ 2], all[r &+ 3]) = (four[0], four[4], four[8], four[12])
+    r &+= 4
+  }
+  return all
+}
+
+/// The lanes' largest scale x.
+@inline(__always)
+private func largestElements(
+  _ x: UnsafeMutablePointer<Float>, _ n: Int, _ scale: Lanes
+) -> Lanes {
   let whole = n & ~15
   var top = Lanes(repeating: -.infinity)
   if whole != n { top = top.replacing(with: loadEnd(x, n) * scale, where: newLanes(n)) }
@@ -54,31 +78,31 @@ private func largestElement(_ x: UnsafeMutablePointer<Float>, _ n: Int, _ scale:
     top = larger(load(x, i) * scale, top)
     i &+= 16
   }
-  return largestLane(top)
+  return top
 }
 
-/// x = exp(scale x + shift); their sum.
+/// x = exp(scale x + shift), what is raised at most 0; the lanes' sums.
 @inline(__always)
 private func exponentials(
   _ x: UnsafeMutablePointer<Float>, _ n: Int, _ scale: Lanes, _ shift: Float
-) -> Float {
+) -> Lanes {
   let whole = n & ~15
   let shift = Lanes(repeating: shift)
   let end = whole != n ? loadEnd(x, n) : shift
   var sum = Lanes(repeating: 0)
   var i = 0
   while i < whole {
-    let e = exponential(multiplyAdd(load(x, i), scale, shift))
+    let e = exponentialBelow(atLeast(multiplyAdd(load(x, i), scale, shift), leastExponent))
     store(e, x, i)
     sum += e
     i &+= 16
   }
   if whole != n {
-    let e = exponential(multiplyAdd(end, scale, shift))
+    let e = exponentialBelow(atLeast(multiplyAdd(end, scale, shift), leastExponent))
     storeEnd(e, x, n)
     sum += Lanes(repeating: 0).replacing(with: e, where: newLanes(n))
   }
-  return sumOfLanes(sum)
+  return sum
 }
 
 /// x = exp(scale x - lse), rounded too where there is room for it.

@@ -8,8 +8,15 @@
  * each other out of the first. p needn't be anybody's memory. */
 static inline void lorasc_prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
 
-#if defined(__x86_64__)
 typedef float lorasc_lanes __attribute__((ext_vector_type(16)));
+
+/* a b + c, fused. Swift's own is one of each lane, which the compiler doesn't put together everywhere. */
+static inline lorasc_lanes lorasc_lanes_multiply_add(lorasc_lanes a, lorasc_lanes b,
+                                                     lorasc_lanes c) {
+  return __builtin_elementwise_fma(a, b, c);
+}
+
+#if defined(__x86_64__)
 typedef int lorasc_int_lanes __attribute__((ext_vector_type(16)));
 typedef float lorasc_eight_lanes __attribute__((ext_vector_type(8)));
 typedef int lorasc_eight_int_lanes __attribute__((ext_vector_type(8)));
@@ -21,6 +28,13 @@ __attribute__((target("avx512f"))) static inline lorasc_lanes
 lorasc_lanes_chosen(lorasc_lanes low, lorasc_lanes high, lorasc_int_lanes index) {
   return __builtin_ia32_vpermi2varps512(low, index, high);
 }
+/* The larger of each two; b where one is NaN. What the compiler knows it takes apart where few lanes of
+ * the result are used. */
+__attribute__((target("avx512f"))) static inline lorasc_lanes
+lorasc_lanes_larger(lorasc_lanes a, lorasc_lanes b) {
+  return __builtin_ia32_maxps512(a, b, 4);
+}
+
 /* sums + a b of pairs of bfloat16 in each lane, both products at once: one instruction. */
 __attribute__((target("avx512bf16"))) static inline lorasc_lanes
 lorasc_lanes_add_pairs(lorasc_lanes sums, lorasc_int_lanes a, lorasc_int_lanes b) {
