@@ -72,7 +72,7 @@ struct SkinnyFactor {
   }
 
   /// P (rows, rank), without gaps, = X F, on the calling thread.
-  func multiply(
+  private func multiply(
     _ x: Values, ldx: Int, rows: Int, _ p: UnsafeMutablePointer<Float>, _ compute: Compute
   ) {
     let kernels = compute.kernels
@@ -87,10 +87,21 @@ struct SkinnyFactor {
     }
   }
 
-  /// The same in parallel.
+  /// The same of a tile's rows of X, to its rows of P (tokens, rank).
+  func multiply(_ tile: TileSums, to p: UnsafeMutablePointer<Float>, _ compute: Compute) {
+    multiply(
+      tile.x, ldx: tile.ldx, rows: tile.rows.count, p + tile.rows.lowerBound * rank, compute)
+  }
+
+  /// The same of all rows, in parallel.
   func multiplyAll(
     _ x: Values, ldx: Int, rows: Int, _ p: UnsafeMutablePointer<Float>, _ compute: Compute
   ) {
+    guard x.halves != nil ? pairs != nil : floats != nil else {
+      return compute.gemm(
+        rows, rank, inner, a: x, lda: ldx, b: values, ldb: isTransposed ? inner : rank,
+        transposeB: isTransposed, c: p, ldc: rank)
+    }
     // The kernels take rows by 12; small tasks come out even.
     let size = max(1, 500_000 / (2 * inner * rank * 12)) * 12
     compute.forTasks((rows + size - 1) / size) { task, _ in

@@ -108,9 +108,7 @@ final class LinearLayer: MatrixLayer {
       x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate || expert.dora != nil ? nil : bias,
       adds: accumulate, compute,
       adding: { tile in
-        a?.multiply(
-          tile.x, ldx: tile.ldx, rows: tile.rows.count,
-          expert.projected + tile.rows.lowerBound * expert.rank, compute)
+        a?.multiply(tile, to: expert.projected, compute)
         guard let dora = expert.dora else { return b.add(expert.projected, to: tile, compute) }
         b.addUnrounded(expert.projected, to: tile, compute)
         dora.scale(
@@ -241,11 +239,8 @@ final class LinearLayer: MatrixLayer {
     product.multiplyTransposed(
       dy, ldg: lddy, dx, lddx: lddx, rows: rows, adds: accumulate, weighed: weighed, compute,
       adding: { tile in
-        let projected = expert.scratch.projected
-        b.multiply(
-          tile.x, ldx: tile.ldx, rows: tile.rows.count,
-          projected + tile.rows.lowerBound * expert.rank, compute)
-        return a.add(projected, to: tile, compute)
+        b.multiply(tile, to: expert.scratch.projected, compute)
+        return a.add(expert.scratch.projected, to: tile, compute)
       }, then: then)
     addFactorGradients(expert, dy, lddy, input, ldi, weighed, rows: rows, compute)
   }
