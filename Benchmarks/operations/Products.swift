@@ -27,7 +27,7 @@ enum Products {
     return [
       make("X A^T", elements: wide + small + projected) {
         SkinnyFactor(
-          factor, isTransposed: true, inner: hidden, rank: rank, memory, compute
+          factor, isTransposed: true, inner: hidden, rank: rank, rows: tokens, memory, compute
         ).multiplyAll(Values(reading: x), ldx: hidden, rows: tokens, y, compute)
       },
       make("P B^T", elements: projected + small + 2 * wide, adds: wide) {
@@ -37,7 +37,7 @@ enum Products {
       },
       make("G B", elements: wide + small + projected) {
         SkinnyFactor(
-          factor, isTransposed: false, inner: hidden, rank: rank, memory, compute
+          factor, isTransposed: false, inner: hidden, rank: rank, rows: tokens, memory, compute
         ).multiplyAll(Values(reading: x), ldx: hidden, rows: tokens, y, compute)
       },
       make("P^T G", elements: projected + wide + small) {

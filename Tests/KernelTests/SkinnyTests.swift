@@ -79,7 +79,8 @@ import Testing
             f.withUnsafeBufferPointer {
               guard let f = $0.baseAddress else { return }
               let factor = SkinnyFactor(
-                f, isTransposed: isTransposed, inner: inner, rank: rank, memory, compute)
+                f, isTransposed: isTransposed, inner: inner, rank: rank, rows: 1000, memory,
+                compute)
               factor.multiplyAll(x.values, ldx: inner + 3, rows: rows, p.p, compute)
             }
           }
@@ -169,7 +170,7 @@ import Testing
             f.withUnsafeBufferPointer { f in
               guard let p = p.baseAddress, let f = f.baseAddress else { return false }
               let wide = WideFactor(
-                f, rank: rank, width: width, scale: scale,
+                f, rank: rank, width: width, rows: 1000, scale: scale,
                 isBFloat16
                   ? WideFactor.Memory(factor: factor.p, projected: projected.p) : nil, compute)
               return wide.add(

@@ -34,17 +34,22 @@ struct SkinnyFactor {
   /// More columns are made from copies by the library.
   private static let mostColumns = 64
 
+  /// Rows of a product from which on what the kernels read is worth making.
+  static let fewestRows = 16
+
   /// - Parameters:
   ///   - values: F (inner, rank), or with `isTransposed` Fᵀ
+  ///   - rows: of all of X
   ///   - memory: for as long as the factor is used
   init(
-    _ values: UnsafePointer<Float>, isTransposed: Bool, inner: Int, rank: Int, _ memory: Memory,
-    _ compute: Compute
+    _ values: UnsafePointer<Float>, isTransposed: Bool, inner: Int, rank: Int, rows: Int,
+    _ memory: Memory, _ compute: Compute
   ) {
     (self.inner, self.rank, self.isTransposed) = (inner, rank, isTransposed)
     let (kernels, ld) = (compute.kernels, Self.padded(rank))
     self.ld = ld
-    let isSkinny = rank <= Self.mostColumns && kernels.skinny_product != nil
+    let isSkinny =
+      rows >= Self.fewestRows && rank <= Self.mostColumns && kernels.skinny_product != nil
     floats =
       isSkinny ? Self.rows(values, isTransposed, inner, rank, ld, memory.floats, compute) : nil
     if let floats, let halves = memory.halves, kernels.skinny_product_bf16 != nil, inner % 2 == 0 {

@@ -24,13 +24,16 @@ struct WideFactor {
 
   /// - Parameters:
   ///   - values: F, as long as the factor is used
+  ///   - rows: of all of Y
   ///   - memory: nil: the products are of float32
   init(
-    _ values: UnsafePointer<Float>, rank: Int, width: Int, scale: Float, _ memory: Memory?,
-    _ compute: Compute
+    _ values: UnsafePointer<Float>, rank: Int, width: Int, rows: Int, scale: Float,
+    _ memory: Memory?, _ compute: Compute
   ) {
     (self.values, self.rank, self.width, self.scale) = (values, rank, width, scale)
-    guard let memory, compute.kernels.skinny_add_bf16 != nil, rank % 2 == 0, width % 16 == 0 else {
+    guard let memory, compute.kernels.skinny_add_bf16 != nil, rows >= SkinnyFactor.fewestRows,
+      rank % 2 == 0, width % 16 == 0
+    else {
       rounded = nil
       return
     }

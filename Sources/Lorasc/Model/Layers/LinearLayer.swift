@@ -101,8 +101,8 @@ final class LinearLayer: MatrixLayer {
       return forward(
         dora, expert, x, ldx, input, ldi, y, ldy, rows, compute, then: then)
     }
-    let a = isDropped ? nil : expert.transposedA(inFeatures, compute)
-    let b = expert.transposedB(outFeatures, compute)
+    let a = isDropped ? nil : expert.transposedA(inFeatures, rows: rows, compute)
+    let b = expert.transposedB(outFeatures, rows: rows, compute)
     // DoRA sets its bias behind the weighing.
     product.multiply(
       x, ldx: ldx, y, ldy: ldy, rows: rows, bias: accumulate || expert.dora != nil ? nil : bias,
@@ -125,7 +125,7 @@ final class LinearLayer: MatrixLayer {
   ) {
     product.multiply(
       input, ldx: ldi, Values(dora.directed), ldy: outFeatures, rows: rows, compute)
-    let b = expert.transposedB(outFeatures, compute)
+    let b = expert.transposedB(outFeatures, rows: rows, compute)
     product.multiply(
       x, ldx: ldx, y, ldy: ldy, rows: rows, bias: bias, adds: false, compute,
       adding: { tile in
@@ -173,7 +173,7 @@ final class LinearLayer: MatrixLayer {
     project(input, ldi, expert, rows: rows, compute)
     guard let dora = expert.dora else { return }
     dora.measure(product, expert, compute)
-    let b = expert.transposedB(outFeatures, compute)
+    let b = expert.transposedB(outFeatures, rows: rows, compute)
     product.multiply(
       input, ldx: ldi, Values(dora.directed), ldy: outFeatures, rows: rows, bias: nil, adds: false,
       compute,
@@ -185,7 +185,7 @@ final class LinearLayer: MatrixLayer {
   private func project(
     _ input: Values, _ ldi: Int, _ expert: Expert, rows: Int, _ compute: Compute
   ) {
-    expert.transposedA(inFeatures, compute).multiplyAll(
+    expert.transposedA(inFeatures, rows: rows, compute).multiplyAll(
       input, ldx: ldi, rows: rows, expert.projected, compute)
   }
 
@@ -225,7 +225,7 @@ final class LinearLayer: MatrixLayer {
     }
     let (input, ldi, isDropped) = dropped(x, ldx: ldx, rows: rows, expert, dropout, compute)
     let weighed = expert.scratch.weighed.flatMap { expert.dora?.weighed($0) }
-    let b = expert.skinnyB(outFeatures, compute)
+    let b = expert.skinnyB(outFeatures, rows: rows, compute)
     guard let dx, !isDropped else {
       let h = scaled(dy, lddy, weighed, rows: rows, compute)
       b.multiplyAll(h.values, ldx: h.ld, rows: rows, expert.scratch.projected, compute)
@@ -235,7 +235,7 @@ final class LinearLayer: MatrixLayer {
         expert, dy, lddy, h, dx, lddx, accumulate: accumulate, rows, dropout, compute, then: then)
     }
     // dX hasn't X's memory: in a plan only inputs of frozen modules share it with gradients.
-    let a = expert.wideA(inFeatures, compute)
+    let a = expert.wideA(inFeatures, rows: rows, compute)
     product.multiplyTransposed(
       dy, ldg: lddy, dx, lddx: lddx, rows: rows, adds: accumulate, weighed: weighed, compute,
       adding: { tile in

@@ -46,18 +46,20 @@ struct Expert {
   }
 
   /// X Aᵀ is made by it, until the next skinny factor is.
-  func transposedA(_ inFeatures: Int, _ compute: Compute) -> SkinnyFactor {
-    SkinnyFactor(a, isTransposed: true, inner: inFeatures, rank: rank, scratch.skinny, compute)
+  func transposedA(_ inFeatures: Int, rows: Int, _ compute: Compute) -> SkinnyFactor {
+    SkinnyFactor(
+      a, isTransposed: true, inner: inFeatures, rank: rank, rows: rows, scratch.skinny, compute)
   }
 
   /// And dY B.
-  func skinnyB(_ outFeatures: Int, _ compute: Compute) -> SkinnyFactor {
-    SkinnyFactor(b, isTransposed: false, inner: outFeatures, rank: rank, scratch.skinny, compute)
+  func skinnyB(_ outFeatures: Int, rows: Int, _ compute: Compute) -> SkinnyFactor {
+    SkinnyFactor(
+      b, isTransposed: false, inner: outFeatures, rank: rank, rows: rows, scratch.skinny, compute)
   }
 
   /// s P Bᵀ is made by it, until the next wide factor is. From B itself it takes 1.1 to 1.8 times as
   /// long.
-  func transposedB(_ outFeatures: Int, _ compute: Compute) -> WideFactor {
+  func transposedB(_ outFeatures: Int, rows: Int, _ compute: Compute) -> WideFactor {
     let (b, rank, transposed) = (b, rank, scratch.transposedB)
     compute.forRows(outFeatures, cost: 10 * rank) { start, end in
       for k in 0..<rank {
@@ -65,12 +67,13 @@ struct Expert {
       }
     }
     return WideFactor(
-      UnsafePointer(transposed), rank: rank, width: outFeatures, scale: scale, scratch.wide,
-      compute)
+      UnsafePointer(transposed), rank: rank, width: outFeatures, rows: rows, scale: scale,
+      scratch.wide, compute)
   }
 
   /// And s (dY B) A.
-  func wideA(_ inFeatures: Int, _ compute: Compute) -> WideFactor {
-    WideFactor(a, rank: rank, width: inFeatures, scale: scale, scratch.wide, compute)
+  func wideA(_ inFeatures: Int, rows: Int, _ compute: Compute) -> WideFactor {
+    WideFactor(
+      a, rank: rank, width: inFeatures, rows: rows, scale: scale, scratch.wide, compute)
   }
 }
