@@ -67,12 +67,9 @@ struct SkinnyFactor {
     _ memory: UnsafeMutablePointer<Float>, _ compute: Compute
   ) -> UnsafePointer<Float> {
     if !isTransposed && rank == ld { return values }
-    let (step, column) = isTransposed ? (1, inner) : (rank, 1)
-    compute.forRows(inner, cost: 5 * rank) { start, end in
-      for j in 0..<rank {
-        for k in start..<end { memory[k * ld + j] = values[k * step + j * column] }
-      }
-    }
+    compute.copy(
+      inner, rank, values, strides: isTransposed ? (1, inner) : (rank, 1), to: memory,
+      strides: (ld, 1))
     return UnsafePointer(memory)
   }
 
@@ -103,6 +100,7 @@ struct SkinnyFactor {
     _ x: Values, ldx: Int, rows: Int, _ p: UnsafeMutablePointer<Float>, _ compute: Compute
   ) {
     guard x.halves != nil ? pairs != nil : floats != nil else {
+      // The library's own way to cut it.
       return compute.gemm(
         rows, rank, inner, a: x, lda: ldx, b: values, ldb: isTransposed ? inner : rank,
         transposeB: isTransposed, c: p, ldc: rank)
@@ -113,6 +111,22 @@ struct SkinnyFactor {
       let start = task * size
       multiply(
         x + start * ldx, ldx: ldx, rows: min(size, rows - start), p + start * rank, compute)
+    }
+  }
+}
+
+extension Compute {
+  /// to[i, j] = from[i, j] for i < long and j < short, both by their strides, in parallel.
+  func copy(
+    _ long: Int, _ short: Int, _ from: UnsafePointer<Float>, strides fromStrides: (Int, Int),
+    to: UnsafeMutablePointer<Float>, strides toStrides: (Int, Int)
+  ) {
+    forRows(long, cost: 10 * short) { start, end in
+      for j in 0..<short {
+        for i in start..<end {
+          to[i * toStrides.0 + j * toStrides.1] = from[i * fromStrides.0 + j * fromStrides.1]
+        }
+      }
     }
   }
 }

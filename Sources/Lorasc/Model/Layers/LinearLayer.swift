@@ -311,8 +311,7 @@ final class LinearLayer: MatrixLayer {
       let transposed = expert.scratch.transposedB
       compute.sum(
         rows, rank, outFeatures, expert.projected, rounded: expert.scratch.wide?.projected, dy,
-        ldx: lddy,
-        transposed, alpha: expert.scale, beta: 0, parts: expert.scratch.parts)
+        ldx: lddy, transposed, alpha: expert.scale, beta: 0, parts: expert.scratch.parts)
       let (outFeatures, factors) = (outFeatures, expert.dora?.factors)
       compute.forRows(outFeatures, cost: 10 * rank) { start, end in
         for row in start..<end {
@@ -327,8 +326,7 @@ final class LinearLayer: MatrixLayer {
     if let gradientA = expert.gradientA {
       compute.sum(
         rows, rank, inFeatures, expert.scratch.projected, rounded: expert.scratch.wide?.projected,
-        input,
-        ldx: ldi, gradientA, alpha: expert.scale, beta: 1, parts: expert.scratch.parts)
+        input, ldx: ldi, gradientA, alpha: expert.scale, beta: 1, parts: expert.scratch.parts)
     }
     guard let dora = expert.dora, let weighed else { return }
     dora.addMagnitudeGradient(weighed, rows: rows, outFeatures: outFeatures, compute)
