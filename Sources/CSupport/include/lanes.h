@@ -4,10 +4,6 @@
 /* What Swift's vectors have no operation for. Inlined into kernels that are compiled for the CPU level
  * in question, called from nowhere else. */
 
-/* Asks for the cache line at p, for the second-level cache: many rows at equal distances would drive
- * each other out of the first. p needn't be anybody's memory. */
-static inline void lorasc_prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
-
 typedef float lorasc_lanes __attribute__((ext_vector_type(16)));
 
 /* a b + c, fused. Swift's own is one of each lane, which the compiler doesn't put together everywhere. */
@@ -33,6 +29,11 @@ lorasc_lanes_chosen(lorasc_lanes low, lorasc_lanes high, lorasc_int_lanes index)
 __attribute__((target("avx512f"))) static inline lorasc_lanes
 lorasc_lanes_larger(lorasc_lanes a, lorasc_lanes b) {
   return __builtin_ia32_maxps512(a, b, 4);
+}
+/* a + b, kept whole likewise. */
+__attribute__((target("avx512f"))) static inline lorasc_lanes
+lorasc_lanes_sum(lorasc_lanes a, lorasc_lanes b) {
+  return __builtin_ia32_addps512(a, b, 8);
 }
 
 /* sums + a b of pairs of bfloat16 in each lane, both products at once: one instruction. */

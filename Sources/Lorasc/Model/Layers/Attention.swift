@@ -1,3 +1,5 @@
+import CSupport
+
 /// Multi-head self-attention over segments: each row of the batch attends to itself only.
 ///
 /// For one row of length L and one head of d columns: P = softmax(Q Kᵀ / √d), O = P V; causal: a
@@ -176,6 +178,33 @@ final class Attention {
     }
   }
 
+  // MARK: The next row and head
+
+  /// Asks for what this lane's next task will probably read, while this one computes: rows of a head
+  /// are so far apart that the CPU doesn't see them coming.
+  private func prefetch(
+    _ row: Int, query: Int, _ qkv: Values, dOutput: Values?, _ batch: StagedBatch
+  ) {
+    guard row < batch.rows else { return }
+    let (first, length) = (Int(batch.starts[row]), batch.length(of: row))
+    let own = qkv + first * projected
+    let shared = query / group * headSize
+    prefetch(Rows(values: own + keyColumn + shared, ld: projected), length)
+    prefetch(Rows(values: own + query * headSize, ld: projected), length)
+    prefetch(Rows(values: own + valueColumn + shared, ld: projected), length)
+    if let dOutput {
+      prefetch(Rows(values: dOutput + (first * width + query * headSize), ld: width), length)
+    }
+  }
+
+  private func prefetch(_ rows: Rows, _ count: Int) {
+    if let halves = rows.values.halves {
+      lorasc_prefetch_rows(halves, count, 2 * headSize, 2 * rows.ld)
+    } else if let floats = rows.values.floats {
+      lorasc_prefetch_rows(floats, count, 4 * headSize, 4 * rows.ld)
+    }
+  }
+
   // MARK: Forward
 
   /// - Parameters:
@@ -192,6 +221,10 @@ final class Attention {
     let tokens = batch.tokenCount
     compute.forTasks(batch.rows * heads) { task, lane in
       let (row, head) = (task / heads, task % heads)
+      let next = task + compute.threads
+      if context == nil {
+        prefetch(next / heads, query: next % heads, qkv, dOutput: nil, batch)
+      }
       let first = Int(batch.starts[row])
       let length = batch.length(of: row)
       let past = context?.past ?? 0
@@ -302,6 +335,10 @@ final class Attention {
     let tokens = batch.tokenCount
     compute.forTasks(batch.rows * keyValueHeads) { task, lane in
       let (row, shared) = (task / keyValueHeads, task % keyValueHeads)
+      let next = task + compute.threads
+      prefetch(
+        next / keyValueHeads, query: next % keyValueHeads * group, qkv,
+        dOutput: selected == nil ? dOutput : nil, batch)
       let first = Int(batch.starts[row])
       let length = batch.length(of: row)
       let (own, dOwn) = (qkv + first * projected, dqkv + first * projected)
