@@ -144,6 +144,26 @@ func larger(_ a: Lanes, _ b: Lanes) -> Lanes {
   #endif
 }
 
+/// a + b, in one piece where few lanes of the result are used.
+@inline(__always)
+func wholeSum(_ a: Lanes, _ b: Lanes) -> Lanes {
+  #if LORASC_TABLES
+    lorasc_lanes_sum(a, b)
+  #else
+    a + b
+  #endif
+}
+
+/// Lane i in all of them.
+@inline(__always)
+func allLanes(_ v: Lanes, _ i: Int) -> Lanes {
+  #if LORASC_TABLES
+    chosen(v, v, IntLanes(repeating: Int32(truncatingIfNeeded: i)))
+  #else
+    Lanes(repeating: v[i])
+  #endif
+}
+
 #if LORASC_TABLES
   /// Lane i is element index[i] mod 32 of `low` and then `high`.
   @inline(__always)
@@ -170,7 +190,7 @@ func largestLane(_ v: Lanes) -> Float {
   return larger(eights, exchanged(eights, 1))[0]
 }
 
-/// What `combine` makes of all lanes of a, b, c and d, in lanes 0, 4, 8 and 12.
+/// What `combine` makes of all lanes of a, b, c and d, in all lanes of a quarter each.
 @inline(__always)
 func lanesOfFour(
   _ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes, _ combine: (Lanes, Lanes) -> Lanes

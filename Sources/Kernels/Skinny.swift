@@ -67,13 +67,13 @@ extension FourRows where S: WideSums {
     d = S(load(y + 3 &* step))
   }
 
-  /// Rows from the i-th on.
+  /// Rows from the i-th on, the last at least.
   @inline(__always)
   func store<E: Element>(_ y: UnsafeMutablePointer<E>, _ step: Int, from i: Int) {
     if i < 1 { E.store(a.lanes, y) }
     if i < 2 { E.store(b.lanes, y + step) }
     if i < 3 { E.store(c.lanes, y + 2 &* step) }
-    if i < 4 { E.store(d.lanes, y + 3 &* step) }
+    E.store(d.lanes, y + 3 &* step)
   }
 
   /// n of the rows, in 32 columns.

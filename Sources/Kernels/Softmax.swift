@@ -26,27 +26,54 @@ private func softmaxBlock(
 ) {
   let k = Lanes(repeating: scale)
   @inline(__always)
-  func largestOfRow(_ r: Int) -> Lanes { largestElements(x + r * ld, cols, k) }
-  let largest = byFour(rows, largestOfRow, larger)
+  func largestOfRow(_ r: Int) -> Lanes { largestElements(x + r * ld, cols) }
+  let largest = byFour(rows, largestOfRow, larger) * k
   @inline(__always)
-  func sumsOfRow(_ r: Int) -> Lanes { exponentials(x + r * ld, cols, k, -largest[r]) }
-  let totals = byFour(rows, sumsOfRow, added)
+  func sumsOfRow(_ r: Int) -> Lanes {
+    exponentials(x + r * ld, cols, k, negated(allLanes(largest, lane(of: r))))
+  }
+  let totals = byFour(rows, sumsOfRow, wholeSum)
   let inverses = Lanes(repeating: 1) / totals
   for r in 0..<rows {
-    let inverse = Lanes(repeating: inverses[r])
-    @inline(__always)
-    func normalized(_ v: Lanes) -> Lanes { v * inverse }
-    map(UnsafePointer(x + r * ld), output + r * ld, cols, normalized)
+    let (x, inverse) = (x + r * ld, allLanes(inverses, lane(of: r)))
+    if let halves = output.halves {
+      multiply(x, inverse, halves + r * ld, cols)
+    } else {
+      multiply(x, inverse, x, cols)
+    }
   }
   guard let lse else { return }
   let logarithms = singles(doubles(largest) + logarithm(doubles(totals)))
   let isNumber = totals .> Lanes(repeating: 0)
   let nan = Lanes(repeating: .nan)
-  storeStart(nan.replacing(with: logarithms, where: isNumber), lse, rows)
+  let v = nan.replacing(with: logarithms, where: isNumber)
+  let ordered = Lanes(
+    v[0], v[4], v[8], v[12], v[1], v[5], v[9], v[13], v[2], v[6], v[10], v[14], v[3], v[7], v[11],
+    v[15])
+  storeStart(ordered, lse, rows)
 }
 
-/// Lane r is what `combine` makes of the lanes of `ofRow(r)`, for at most 16 rows; 1 for others. Four
-/// rows share most of the steps.
+/// y = k x; y may be x. `map` with a function that captures k stays a call for each row.
+@inline(__always)
+private func multiply<E: Element>(
+  _ x: UnsafeMutablePointer<Float>, _ k: Lanes, _ y: UnsafeMutablePointer<E>, _ n: Int
+) {
+  let whole = n & ~15
+  let end = whole != n ? loadEnd(x, n) : k
+  var i = 0
+  while i < whole {
+    store(load(x, i) * k, y, i)
+    i &+= 16
+  }
+  if whole != n { storeEnd(end * k, y, n) }
+}
+
+/// Where what belongs to a row is, among 16: rows 0, 4, 8, 12, 1, ... in order.
+@inline(__always)
+private func lane(of row: Int) -> Int { (row & 3) &* 4 &+ row / 4 }
+
+/// What `combine` makes of the lanes of `ofRow(r)`, for at most 16 rows; 1 for others. Four rows share
+/// most of the steps, and each is in all lanes of its quarter then.
 @inline(__always)
 private func byFour(
   _ rows: Int, _ ofRow: (Int) -> Lanes, _ combine: (Lanes, Lanes) -> Lanes
@@ -58,24 +85,23 @@ private func byFour(
     let b = r &+ 1 < rows ? ofRow(r &+ 1) : a
     let c = r &+ 2 < rows ? ofRow(r &+ 2) : a
     let d = r &+ 3 < rows ? ofRow(r &+ 3) : a
-    let four = lanesOfFour(a, b, c, d, combine)
-    (all[r], all[r &+ 1], all[r &+ 2], all[r &+ 3]) = (four[0], four[4], four[8], four[12])
+    let place = IntLanes(repeating: Int32(truncatingIfNeeded: r / 4))
+    all.replace(
+      with: lanesOfFour(a, b, c, d, combine), where: laneIndex & IntLanes(repeating: 3) .== place)
     r &+= 4
   }
   return all
 }
 
-/// The lanes' largest scale x.
+/// The lanes' largest x.
 @inline(__always)
-private func largestElements(
-  _ x: UnsafeMutablePointer<Float>, _ n: Int, _ scale: Lanes
-) -> Lanes {
+private func largestElements(_ x: UnsafeMutablePointer<Float>, _ n: Int) -> Lanes {
   let whole = n & ~15
   var top = Lanes(repeating: -.infinity)
-  if whole != n { top = top.replacing(with: loadEnd(x, n) * scale, where: newLanes(n)) }
+  if whole != n { top = top.replacing(with: loadEnd(x, n), where: newLanes(n)) }
   var i = 0
   while i < whole {
-    top = larger(load(x, i) * scale, top)
+    top = larger(load(x, i), top)
     i &+= 16
   }
   return top
@@ -84,10 +110,9 @@ private func largestElements(
 /// x = exp(scale x + shift), what is raised at most 0; the lanes' sums.
 @inline(__always)
 private func exponentials(
-  _ x: UnsafeMutablePointer<Float>, _ n: Int, _ scale: Lanes, _ shift: Float
+  _ x: UnsafeMutablePointer<Float>, _ n: Int, _ scale: Lanes, _ shift: Lanes
 ) -> Lanes {
   let whole = n & ~15
-  let shift = Lanes(repeating: shift)
   let end = whole != n ? loadEnd(x, n) : shift
   var sum = Lanes(repeating: 0)
   var i = 0

@@ -127,7 +127,7 @@ typedef struct lorasc_kernels {
                       ptrdiff_t ld, const float *cosines, const float *sines,
                       const int32_t *positions, float direction);
 
-  /* x[r,:] = softmax(scale * x[r,:]); lse[r] = log sum exp(scale * x[r,:]) (lse may be NULL).
+  /* x[r,:] = softmax(scale * x[r,:]), scale > 0; lse[r] = log sum exp(scale * x[r,:]) (may be NULL).
    * With `rounded` (ld as x) the probabilities go there alone, in bfloat16, and x is used up. */
   void (*softmax_forward)(float *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, float scale,
                           float *LORASC_NULLABLE lse, uint16_t *LORASC_NULLABLE rounded);
@@ -143,7 +143,7 @@ typedef struct lorasc_kernels {
 
   /* The skinny products of adapters; NULL where a level has none that beat a library's.
    * P[r,j] = sum over k of X[r,k] F[k,j]. Rows of F hold any numbers from `columns` to the next
-   * multiple of 8, of 16 where that is nearer to its end than 8. */
+   * multiple of 8. */
   void (*LORASC_NULLABLE skinny_product)(const float *x, ptrdiff_t rows, ptrdiff_t inner,
                                          ptrdiff_t ldx, const float *f, ptrdiff_t ldf, float *p,
                                          ptrdiff_t columns, ptrdiff_t ldp);
